@@ -1,0 +1,501 @@
+//! The checks that make the view's accessors infallible. All in `const` context.
+
+use super::bytes::{span, u8_at, u16_at, u32_at};
+use super::{
+    ALIGN, EXPERT_RECORD_LEN, FormatError, HEADER_LEN, Header, LAYER_RECORD_LEN, MAJOR, MAX_COLS,
+    MAX_ROWS, MINOR, NONE16, NONE32, PAGE, Palm, Section, TENSOR_RECORD_LEN, Table, TensorFormat,
+    TensorRecord, crc32,
+};
+
+macro_rules! tri {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(error) => return Err(error),
+        }
+    };
+}
+
+macro_rules! ensure {
+    ($condition:expr, $error:expr) => {
+        if !$condition {
+            return Err($error);
+        }
+    };
+}
+
+type Checked<T = ()> = Result<T, FormatError>;
+
+/// Magic, version, lengths, the head's CRC, sections and the places of the tables.
+pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
+    let total = tri!(Palm::total_len(bytes));
+    let (major, minor) = (u16_at(bytes, 8), u16_at(bytes, 10));
+    ensure!(major == MAJOR && minor <= MINOR, FormatError::Version { major, minor });
+    if (bytes.len() as u64) < total as u64 {
+        return Err(FormatError::Truncated { needed: total, got: bytes.len() as u32 });
+    }
+    ensure!(bytes.len() as u64 == total as u64, FormatError::TrailingBytes { total });
+
+    let h = Header::read(bytes);
+    let head_len = h.head_len as usize;
+    ensure!(
+        head_len % ALIGN == 0 && head_len >= HEADER_LEN + 4 && h.head_len <= total,
+        FormatError::Header { field: "head_len" }
+    );
+    let Some(covered) = span(bytes, 0, head_len - 4) else {
+        return Err(FormatError::Header { field: "head_len" });
+    };
+    ensure!(crc32(covered) == u32_at(bytes, head_len - 4), FormatError::HeadCrc);
+
+    let mut end = h.head_len as u64;
+    end = tri!(section(0, h.resident, end));
+    end = tri!(section(1, h.tokenizer, end));
+    end = tri!(section(2, h.golden, end));
+    end = tri!(section(3, h.experts_section, end));
+    end = tri!(section(4, h.names, end));
+    ensure!(end == total as u64, FormatError::Header { field: "total_len" });
+    ensure!(
+        h.experts_section.len == 0 || h.experts_section.offset as usize % PAGE == 0,
+        FormatError::Section { index: 3 }
+    );
+
+    tri!(table(&h, h.tensors, TENSOR_RECORD_LEN, "tensors"));
+    tri!(table(&h, h.layers, LAYER_RECORD_LEN, "layers"));
+    tri!(table(&h, h.experts, EXPERT_RECORD_LEN, "experts"));
+    ensure!(h.tensors.count < NONE16 as u32, FormatError::Table { name: "tensors" });
+    ensure!(h.layers.count == h.layer_count(), FormatError::Table { name: "layers" });
+    tri!(fields(&h));
+    Ok(h)
+}
+
+/// The section begins where the part before it ends; gives its own end.
+const fn section(index: u32, section: Section, end: u64) -> Checked<u64> {
+    ensure!(
+        section.offset as u64 == end && section.len as usize % ALIGN == 0,
+        FormatError::Section { index }
+    );
+    Ok(end + section.len as u64)
+}
+
+const fn table(h: &Header, table: Table, record: usize, name: &'static str) -> Checked {
+    let end = table.offset as u64 + table.count as u64 * record as u64;
+    ensure!(
+        table.offset as usize >= HEADER_LEN
+            && table.offset % 4 == 0
+            && end <= h.head_len as u64 - 4,
+        FormatError::Table { name }
+    );
+    Ok(())
+}
+
+const fn fields(h: &Header) -> Checked {
+    macro_rules! field {
+        ($name:ident, $condition:expr) => {
+            ensure!($condition, FormatError::Header { field: stringify!($name) })
+        };
+    }
+    field!(d_model, h.d_model >= 1 && h.d_model as usize <= MAX_COLS);
+    field!(vocab, h.vocab >= 1 && h.vocab as usize <= MAX_ROWS);
+    field!(encoder_layers, h.encoder_layers >= 1);
+    field!(decoder_layers, h.decoder_layers >= 1);
+    field!(encoder_heads, h.encoder_heads >= 1);
+    field!(decoder_heads, h.decoder_heads >= 1);
+    field!(
+        encoder_d_kv,
+        h.encoder_d_kv >= 1 && h.encoder_heads as usize * h.encoder_d_kv as usize <= MAX_COLS
+    );
+    field!(
+        decoder_d_kv,
+        h.decoder_d_kv >= 1 && h.decoder_heads as usize * h.decoder_d_kv as usize <= MAX_COLS
+    );
+    field!(numeric, h.numeric <= 1);
+    field!(norm, h.norm <= 1);
+    field!(norm_position, h.norm_position <= 1);
+    field!(tile, h.tile >= 1 && h.tile <= 16);
+    field!(norm_eps, h.norm_eps.is_finite() && h.norm_eps > 0.0);
+    field!(encoder_score_scale, h.encoder_score_scale.is_finite());
+    field!(decoder_score_scale, h.decoder_score_scale.is_finite());
+    field!(embed_scale, h.embed_scale.is_finite());
+    field!(head_scale, h.head_scale.is_finite());
+    field!(encoder_buckets, h.encoder_buckets % 2 == 0 && h.encoder_buckets <= 512);
+    field!(decoder_buckets, h.decoder_buckets <= 256);
+    field!(max_source, h.max_source <= MAX_ROWS as u32);
+    field!(max_target, h.max_target <= MAX_ROWS as u32);
+    field!(decoder_start, h.decoder_start < h.vocab);
+    field!(eos, optional_id(h, h.eos));
+    field!(pad, optional_id(h, h.pad));
+    field!(forced_bos, optional_id(h, h.forced_bos));
+    field!(forced_eos, optional_id(h, h.forced_eos));
+    field!(default_source, within(h.default_source, h.max_source));
+    field!(default_target, within(h.default_target, h.max_target));
+    Ok(())
+}
+
+const fn optional_id(h: &Header, id: u32) -> bool {
+    id == NONE32 || id < h.vocab
+}
+
+const fn within(limit: u32, max: u32) -> bool {
+    limit >= 1 && limit <= MAX_ROWS as u32 && (max == 0 || limit <= max)
+}
+
+/// Tensors, roles, layers, experts, tokenizer, golden pair.
+pub(super) const fn tables(palm: &Palm<'_>) -> Checked {
+    let h = palm.header();
+    let mut index = 0;
+    while index < h.tensors.count {
+        tri!(tensor(palm, index));
+        index += 1;
+    }
+    tri!(experts(palm));
+    tri!(roles(palm));
+    let mut index = 0;
+    while index < h.layers.count {
+        tri!(layer(palm, index));
+        index += 1;
+    }
+    tri!(tokenizer(palm));
+    golden(palm)
+}
+
+/// What holds for a tensor whatever it is used for. Where it lies inside an expert's blob, its
+/// range is checked with each expert.
+const fn tensor(palm: &Palm<'_>, index: u32) -> Checked {
+    macro_rules! field {
+        ($name:ident, $condition:expr) => {
+            ensure!($condition, FormatError::Tensor { index, field: stringify!($name) })
+        };
+    }
+    let at = palm.header().tensors.offset as usize + index as usize * TENSOR_RECORD_LEN;
+    let b = palm.bytes();
+    field!(format, TensorFormat::from_code(u8_at(b, at + 16)).is_some());
+    field!(layout, u8_at(b, at + 17) == 0);
+    field!(flags, u16_at(b, at + 18) <= 1);
+    let t = TensorRecord::read(b, at);
+    field!(rows, t.rows >= 1 && t.rows as usize <= MAX_ROWS);
+    field!(cols, t.cols >= 1 && t.cols as usize <= MAX_COLS);
+    field!(
+        stride,
+        t.stride as usize == (t.cols as usize * t.format.bytes()).next_multiple_of(ALIGN)
+    );
+    field!(offset, t.offset as usize % ALIGN == 0);
+    let quantized = matches!(t.format, TensorFormat::I8);
+    field!(scales, t.scales % 4 == 0 && (t.scales != 0) == quantized);
+    field!(sums, t.sums % 4 == 0 && (t.sums != 0) == quantized);
+    field!(bias, t.bias % 4 == 0);
+    if t.in_expert {
+        return Ok(());
+    }
+    let region = palm.header().resident;
+    field!(offset, inside(region, t.offset, t.matrix_bytes()));
+    if quantized {
+        field!(scales, inside(region, t.scales, t.rows as u64 * 4));
+        field!(sums, inside(region, t.sums, t.rows as u64 * 4));
+    }
+    Ok(())
+}
+
+const fn inside(region: Section, offset: u32, len: u64) -> bool {
+    offset >= region.offset && offset as u64 + len <= region.offset as u64 + region.len as u64
+}
+
+/// Why a tensor does not serve: the caller adds where.
+const fn serves(
+    palm: &Palm<'_>,
+    index: u16,
+    rows: u32,
+    cols: u32,
+    bias_len: u32,
+    expert_len: Option<u32>,
+) -> bool {
+    let Some(t) = palm.tensor(index) else { return false };
+    if t.rows != rows || t.cols != cols {
+        return false;
+    }
+    let region = match expert_len {
+        Some(len) => Section { offset: 0, len, crc: 0 },
+        None => palm.header().resident,
+    };
+    if t.in_expert != expert_len.is_some() {
+        return false;
+    }
+    if expert_len.is_some() {
+        if !inside(region, t.offset, t.matrix_bytes()) {
+            return false;
+        }
+        if matches!(t.format, TensorFormat::I8)
+            && !(inside(region, t.scales, t.rows as u64 * 4)
+                && inside(region, t.sums, t.rows as u64 * 4))
+        {
+            return false;
+        }
+    }
+    t.bias == 0 || inside(region, t.bias, bias_len as u64 * 4)
+}
+
+const fn format_of(palm: &Palm<'_>, index: u16) -> Option<TensorFormat> {
+    match palm.tensor(index) {
+        Some(t) => Some(t.format),
+        None => None,
+    }
+}
+
+/// A matrix of a linear layer `[rows, cols]`, in a format that the numeric mode has.
+const fn linear(palm: &Palm<'_>, index: u16, rows: u32, cols: u32, expert: Option<u32>) -> bool {
+    let fits = match format_of(palm, index) {
+        Some(TensorFormat::I8) => palm.header().numeric == 1,
+        Some(TensorFormat::F32 | TensorFormat::F16) => palm.header().numeric == 0,
+        _ => false,
+    };
+    fits && serves(palm, index, rows, cols, rows, expert)
+}
+
+/// An f32 matrix without bias.
+const fn float(palm: &Palm<'_>, index: u16, rows: u32, cols: u32) -> bool {
+    matches!(format_of(palm, index), Some(TensorFormat::F32))
+        && serves(palm, index, rows, cols, rows, None)
+}
+
+/// A norm of width D: f32, one row; a layer norm has a bias.
+const fn norm(palm: &Palm<'_>, index: u16) -> bool {
+    let h = palm.header();
+    if !matches!(format_of(palm, index), Some(TensorFormat::F32))
+        || !serves(palm, index, 1, h.d_model, h.d_model, None)
+    {
+        return false;
+    }
+    match palm.tensor(index) {
+        Some(t) => (t.bias != 0) == (h.norm == 1),
+        None => false,
+    }
+}
+
+const fn roles(palm: &Palm<'_>) -> Checked {
+    macro_rules! role {
+        ($name:ident, $condition:expr) => {
+            ensure!($condition, FormatError::Header { field: stringify!($name) })
+        };
+    }
+    let h = palm.header();
+    let r = &h.roles;
+    role!(embedding, linear(palm, r.embedding, h.vocab, h.d_model, None));
+    role!(head, linear(palm, r.head, h.vocab, h.d_model, None));
+    role!(encoder_positions, positions(palm, r.encoder_positions, h.max_source));
+    role!(decoder_positions, positions(palm, r.decoder_positions, h.max_target));
+    role!(encoder_embedding_norm, optional_norm(palm, r.encoder_embedding_norm));
+    role!(decoder_embedding_norm, optional_norm(palm, r.decoder_embedding_norm));
+    role!(encoder_final_norm, optional_norm(palm, r.encoder_final_norm));
+    role!(decoder_final_norm, optional_norm(palm, r.decoder_final_norm));
+    role!(encoder_distances, distances(palm, r.encoder_distances, h.encoder_buckets / 2));
+    role!(decoder_distances, distances(palm, r.decoder_distances, h.decoder_buckets));
+    Ok(())
+}
+
+const fn optional_norm(palm: &Palm<'_>, index: u16) -> bool {
+    index == NONE16 || norm(palm, index)
+}
+
+/// Learned positions need a limit, and rows for every position up to it.
+const fn positions(palm: &Palm<'_>, index: u16, max: u32) -> bool {
+    if index == NONE16 {
+        return true;
+    }
+    let Some(t) = palm.tensor(index) else { return false };
+    let h = palm.header();
+    max >= 1
+        && t.rows as u64 >= max as u64 + h.position_offset as u64
+        && float(palm, index, t.rows, h.d_model)
+}
+
+/// A distance table exists exactly where there are buckets, and names only buckets there are.
+const fn distances(palm: &Palm<'_>, index: u16, buckets: u16) -> bool {
+    if buckets == 0 {
+        return index == NONE16;
+    }
+    let Some(t) = palm.tensor(index) else { return false };
+    if !matches!(t.format, TensorFormat::U8) || !serves(palm, index, 1, t.cols, 0, None) {
+        return false;
+    }
+    let Some(mut rest) = span(palm.bytes(), t.offset as usize, t.cols as usize) else {
+        return false;
+    };
+    while let Some((bucket, more)) = rest.split_first() {
+        if *bucket as u16 >= buckets {
+            return false;
+        }
+        rest = more;
+    }
+    true
+}
+
+const fn layer(palm: &Palm<'_>, index: u32) -> Checked {
+    macro_rules! field {
+        ($name:ident, $condition:expr) => {
+            ensure!($condition, FormatError::Layer { index, field: stringify!($name) })
+        };
+    }
+    let h = palm.header();
+    let l = palm.layer(index);
+    let at = h.layers.offset as usize + index as usize * LAYER_RECORD_LEN;
+    let decoder = index >= h.encoder_layers as u32;
+    let (heads, d_kv, buckets) = if decoder {
+        (h.decoder_heads, h.decoder_d_kv, h.decoder_buckets)
+    } else {
+        (h.encoder_heads, h.encoder_d_kv, h.encoder_buckets)
+    };
+    let (d, inner) = (h.d_model, heads as u32 * d_kv as u32);
+
+    field!(self_norm, norm(palm, l.self_norm));
+    field!(q, linear(palm, l.q, inner, d, None));
+    field!(k, linear(palm, l.k, inner, d, None));
+    field!(v, linear(palm, l.v, inner, d, None));
+    field!(o, linear(palm, l.o, d, inner, None));
+    field!(
+        rel_bias,
+        l.rel_bias == NONE16
+            || (buckets > 0 && float(palm, l.rel_bias, buckets as u32, heads as u32))
+    );
+    if decoder {
+        field!(cross_norm, norm(palm, l.cross_norm));
+        field!(cross_q, linear(palm, l.cross_q, inner, d, None));
+        field!(cross_k, linear(palm, l.cross_k, inner, d, None));
+        field!(cross_v, linear(palm, l.cross_v, inner, d, None));
+        field!(cross_o, linear(palm, l.cross_o, d, inner, None));
+    }
+    field!(ff_norm, norm(palm, l.ff_norm));
+    field!(ff_kind, u8_at(palm.bytes(), at + 24) <= 1);
+    if matches!(l.ff_kind, super::FeedForwardKind::Dense) {
+        field!(activation, l.activation <= 3);
+        let Some(wi) = palm.tensor(l.wi) else {
+            return Err(FormatError::Layer { index, field: "wi" });
+        };
+        field!(wi, wi.rows as usize <= MAX_COLS && linear(palm, l.wi, wi.rows, d, None));
+        field!(
+            wi_linear,
+            l.wi_linear == NONE16 || linear(palm, l.wi_linear, wi.rows, d, None)
+        );
+        field!(wo, linear(palm, l.wo, d, wi.rows, None));
+    } else {
+        field!(experts, l.experts >= 1);
+        field!(router, float(palm, l.router, l.experts as u32, d));
+        field!(
+            first_expert,
+            l.first_expert as u64 + l.experts as u64 <= h.experts.count as u64
+        );
+        field!(top_k, l.top_k == 1);
+        field!(policy, l.policy == 0);
+        field!(overflow, l.overflow == 0);
+        field!(tie, l.tie == 0);
+    }
+    Ok(())
+}
+
+const fn experts(palm: &Palm<'_>) -> Checked {
+    let h = palm.header();
+    let mut end = h.experts_section.offset as u64;
+    let mut index = 0;
+    while index < h.experts.count {
+        macro_rules! field {
+            ($name:ident, $condition:expr) => {
+                ensure!($condition, FormatError::Expert { index, field: stringify!($name) })
+            };
+        }
+        let e = palm.expert(index);
+        field!(offset, e.offset as u64 == end);
+        field!(len, e.len >= ALIGN as u32 && e.len as usize % ALIGN == 0);
+        end += e.len as u64;
+        let inside = end <= h.experts_section.offset as u64 + h.experts_section.len as u64;
+        field!(len, inside);
+        field!(activation, e.activation <= 3);
+        let Some(wi) = palm.tensor(e.wi) else {
+            return Err(FormatError::Expert { index, field: "wi" });
+        };
+        let d = h.d_model;
+        field!(wi, wi.rows as usize <= MAX_COLS && linear(palm, e.wi, wi.rows, d, Some(e.len)));
+        field!(
+            wi_linear,
+            e.wi_linear == NONE16 || linear(palm, e.wi_linear, wi.rows, d, Some(e.len))
+        );
+        field!(wo, linear(palm, e.wo, d, wi.rows, Some(e.len)));
+        index += 1;
+    }
+    ensure!(
+        end == h.experts_section.offset as u64 + h.experts_section.len as u64,
+        FormatError::Section { index: 3 }
+    );
+    Ok(())
+}
+
+const fn tokenizer(palm: &Palm<'_>) -> Checked {
+    let h = palm.header();
+    if h.tokenizer.len == 0 {
+        return Ok(());
+    }
+    macro_rules! field {
+        ($name:ident, $condition:expr) => {
+            ensure!($condition, FormatError::Tokenizer { field: stringify!($name) })
+        };
+    }
+    let b = palm.section(h.tokenizer);
+    let kind = u32_at(b, 0);
+    field!(kind, b.len() >= 40 && (kind == 1 || kind == 2));
+    field!(unknown, optional_id(h, u32_at(b, 4)));
+    field!(bos, optional_id(h, u32_at(b, 8)));
+    field!(eos, optional_id(h, u32_at(b, 12)));
+    field!(separator_len, u32_at(b, 20) <= 4);
+    let (inputs, outputs, text_len) = (u32_at(b, 28), u32_at(b, 32), u32_at(b, 36));
+    if kind == 2 {
+        field!(byte_offset, u32_at(b, 16) as u64 + 256 <= h.vocab as u64);
+        field!(inputs, inputs == 0);
+        field!(outputs, outputs == 0 && text_len == 0);
+        return Ok(());
+    }
+    let offsets = if outputs > 0 { (outputs as u64 + 1) * 4 } else { 0 };
+    let needed = 40 + inputs as u64 * 8 + offsets + text_len as u64;
+    field!(text_len, needed <= b.len() as u64);
+    field!(outputs, outputs >= 1 && outputs <= h.vocab);
+    let mut i = 0;
+    let mut last = 0;
+    while i < inputs as usize {
+        let (point, id) = (u32_at(b, 40 + i * 8), u32_at(b, 44 + i * 8));
+        field!(inputs, (i == 0 || point > last) && id < h.vocab);
+        last = point;
+        i += 1;
+    }
+    let start = 40 + inputs as usize * 8;
+    let mut i = 0;
+    let mut last = 0;
+    while i <= outputs as usize {
+        let offset = u32_at(b, start + i * 4);
+        field!(outputs, offset >= last && offset <= text_len && (i > 0 || offset == 0));
+        last = offset;
+        i += 1;
+    }
+    field!(text_len, last == text_len);
+    Ok(())
+}
+
+const fn golden(palm: &Palm<'_>) -> Checked {
+    let h = palm.header();
+    if h.golden.len == 0 {
+        return Ok(());
+    }
+    let b = palm.section(h.golden);
+    let (source, target) = (u32_at(b, 0), u32_at(b, 4));
+    let ids = source as u64 + target as u64;
+    ensure!(
+        source >= 1 && target >= 1 && 16 + ids * 4 <= b.len() as u64,
+        FormatError::Golden
+    );
+    ensure!(
+        (h.max_source == 0 || source <= h.max_source)
+            && (h.max_target == 0 || target <= h.max_target),
+        FormatError::Golden
+    );
+    let mut i = 0;
+    while (i as u64) < ids {
+        ensure!(u32_at(b, 16 + i * 4) < h.vocab, FormatError::Golden);
+        i += 1;
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! The entries of the tables.
+
+use super::NONE16;
+use super::bytes::{u8_at, u16_at, u32_at};
+
+/// How a tensor's values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum TensorFormat {
+    /// IEEE single precision.
+    F32 = 0,
+    /// IEEE half precision, widened to f32 for arithmetic.
+    F16 = 1,
+    /// Signed bytes within ±127, an f32 scale and an i32 sum per row.
+    I8 = 2,
+    /// Unsigned bytes; distance tables only.
+    U8 = 3,
+}
+
+impl TensorFormat {
+    /// The format with this code, if there is one.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::F32),
+            1 => Some(Self::F16),
+            2 => Some(Self::I8),
+            3 => Some(Self::U8),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a value.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+            Self::I8 | Self::U8 => 1,
+        }
+    }
+}
+
+/// An entry of the tensor table (specification, section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct TensorRecord {
+    pub offset: u32,
+    pub rows: u32,
+    pub cols: u32,
+    pub stride: u32,
+    pub format: TensorFormat,
+    pub in_expert: bool,
+    pub scales: u32,
+    pub sums: u32,
+    pub bias: u32,
+}
+
+impl TensorRecord {
+    /// Reads the entry that starts at `at`. An unknown format reads as f32: the check before
+    /// refuses it.
+    pub(crate) const fn read(bytes: &[u8], at: usize) -> Self {
+        Self {
+            offset: u32_at(bytes, at),
+            rows: u32_at(bytes, at + 4),
+            cols: u32_at(bytes, at + 8),
+            stride: u32_at(bytes, at + 12),
+            format: match TensorFormat::from_code(u8_at(bytes, at + 16)) {
+                Some(format) => format,
+                None => TensorFormat::F32,
+            },
+            in_expert: u16_at(bytes, at + 18) & 1 == 1,
+            scales: u32_at(bytes, at + 20),
+            sums: u32_at(bytes, at + 24),
+            bias: u32_at(bytes, at + 28),
+        }
+    }
+
+    /// Bytes of the matrix, padding included.
+    pub const fn matrix_bytes(&self) -> u64 {
+        self.rows as u64 * self.stride as u64
+    }
+}
+
+/// What a layer's feed-forward sublayer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FeedForwardKind {
+    /// One feed-forward block for every token.
+    Dense = 0,
+    /// A router and experts.
+    Mixture = 1,
+}
+
+/// An entry of the layer table (specification, section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct LayerRecord {
+    pub self_norm: u16,
+    pub q: u16,
+    pub k: u16,
+    pub v: u16,
+    pub o: u16,
+    pub rel_bias: u16,
+    pub cross_norm: u16,
+    pub cross_q: u16,
+    pub cross_k: u16,
+    pub cross_v: u16,
+    pub cross_o: u16,
+    pub ff_norm: u16,
+    pub ff_kind: FeedForwardKind,
+    pub activation: u8,
+    pub wi: u16,
+    pub wi_linear: u16,
+    pub wo: u16,
+    pub router: u16,
+    pub experts: u16,
+    pub first_expert: u32,
+    pub capacity: u32,
+    pub top_k: u16,
+    pub policy: u8,
+    pub overflow: u8,
+    pub tie: u8,
+}
+
+impl LayerRecord {
+    /// Reads the entry that starts at `at`.
+    pub(crate) const fn read(b: &[u8], at: usize) -> Self {
+        Self {
+            self_norm: u16_at(b, at),
+            q: u16_at(b, at + 2),
+            k: u16_at(b, at + 4),
+            v: u16_at(b, at + 6),
+            o: u16_at(b, at + 8),
+            rel_bias: u16_at(b, at + 10),
+            cross_norm: u16_at(b, at + 12),
+            cross_q: u16_at(b, at + 14),
+            cross_k: u16_at(b, at + 16),
+            cross_v: u16_at(b, at + 18),
+            cross_o: u16_at(b, at + 20),
+            ff_norm: u16_at(b, at + 22),
+            ff_kind: if u8_at(b, at + 24) == 1 {
+                FeedForwardKind::Mixture
+            } else {
+                FeedForwardKind::Dense
+            },
+            activation: u8_at(b, at + 25),
+            wi: u16_at(b, at + 26),
+            wi_linear: u16_at(b, at + 28),
+            wo: u16_at(b, at + 30),
+            router: u16_at(b, at + 32),
+            experts: u16_at(b, at + 34),
+            first_expert: u32_at(b, at + 36),
+            capacity: u32_at(b, at + 40),
+            top_k: u16_at(b, at + 44),
+            policy: u8_at(b, at + 46),
+            overflow: u8_at(b, at + 47),
+            tie: u8_at(b, at + 48),
+        }
+    }
+}
+
+/// An entry of the expert table (specification, section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ExpertRecord {
+    pub offset: u32,
+    pub len: u32,
+    pub crc: u32,
+    pub wi: u16,
+    pub wi_linear: u16,
+    pub wo: u16,
+    pub activation: u8,
+}
+
+impl ExpertRecord {
+    /// Reads the entry that starts at `at`.
+    pub(crate) const fn read(b: &[u8], at: usize) -> Self {
+        Self {
+            offset: u32_at(b, at),
+            len: u32_at(b, at + 4),
+            crc: u32_at(b, at + 8),
+            wi: u16_at(b, at + 12),
+            wi_linear: u16_at(b, at + 14),
+            wo: u16_at(b, at + 16),
+            activation: u8_at(b, at + 18),
+        }
+    }
+
+    /// An entry that stands for "not there"; never reached through a checked view.
+    pub(crate) const ABSENT: Self = Self {
+        offset: 0,
+        len: 0,
+        crc: 0,
+        wi: NONE16,
+        wi_linear: NONE16,
+        wo: NONE16,
+        activation: 0,
+    };
+}
