@@ -1,0 +1,11 @@
+//! palmtop on a Cortex-M7 on QEMU's mps2-an500.
+#![no_std]
+#![no_main]
+
+use palmtop_firmware::{Board, arena, run};
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    let board = Board { name: "m7", model: 0x6000_0000, window: 16 << 20, mhz: 25 };
+    run(&board, arena!(3 << 20))
+}
