@@ -19,7 +19,7 @@ import buckets
 from fixtures import FIXTURES
 from measures import max_over_std, one_minus_cosine, pooled
 from rounding import round_matrices_to_f16, simulate_w8a8
-from running import attention_entropy, load, run_at_once, run_stepwise
+from running import Run, attention_entropy, load, run_at_once, run_stepwise
 from weights import randomize, scale_hidden_channels
 
 FIRST_ORDINARY_TOKEN = 3  # below: padding, bos, eos and the like
@@ -54,20 +54,26 @@ def generate(name, out):
     draft, final = out / f".{name}.part", out / name
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    write_checkpoint(fixture, draft)
-    tensors, manifest = reference(name, fixture, draft)
-    save_file(tensors, draft / "reference.safetensors")
-    (draft / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    make_readable(draft)
-    if final.exists():
-        old = out / f".{name}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(final, old)
-        os.rename(draft, final)
-        shutil.rmtree(old)
-    else:
-        os.rename(draft, final)
+    try:
+        write_checkpoint(fixture, draft)
+        tensors, manifest = reference(name, fixture, draft)
+        save_file(tensors, draft / "reference.safetensors")
+        (draft / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        make_readable(draft)
+        replace_folder(draft, final)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return manifest
+
+
+def replace_folder(draft, final):
+    """Rename `draft` to `final`; a folder that is there already goes only once the new one is in place."""
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.rename(final, old)
+    os.rename(draft, final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def make_readable(folder):
@@ -214,8 +220,7 @@ def distances(run):
 
 def merge(runs):
     """All cases of one variant as a single run of flat tensors."""
-    merged = type(runs[0])(pooled([run.encoder for run in runs]), pooled([run.logits for run in runs]))
-    return merged
+    return Run(pooled([run.encoder for run in runs]), pooled([run.logits for run in runs]))
 
 
 def route_notes(run):
