@@ -65,7 +65,10 @@ mod imp {
     #[exception]
     fn SysTick() {
         // No read-modify-write on ARMv6-M; nothing else writes it.
-        ROUNDS.store(ROUNDS.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        ROUNDS.store(
+            ROUNDS.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
     }
 
     pub fn start() {

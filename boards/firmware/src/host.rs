@@ -86,7 +86,12 @@ impl<'b> Lines<'b> {
     /// Opens a file in the folder where the emulator or debugger runs.
     pub fn open(path: &CStr, buffer: &'b mut [u8; MAX_LINE]) -> Option<Self> {
         let file = File::open(path).ok()?;
-        Some(Self { file, buffer, start: 0, end: 0 })
+        Some(Self {
+            file,
+            buffer,
+            start: 0,
+            end: 0,
+        })
     }
 
     /// The next line without its end; `None` after the last. A longer line than [`MAX_LINE`] comes
@@ -97,7 +102,10 @@ impl<'b> Lines<'b> {
         self.start = 0;
         let mut searched = 0;
         loop {
-            if let Some(at) = self.buffer[searched..self.end].iter().position(|&b| b == b'\n') {
+            if let Some(at) = self.buffer[searched..self.end]
+                .iter()
+                .position(|&b| b == b'\n')
+            {
                 self.start = searched + at + 1;
                 return Some(&self.buffer[..searched + at]);
             }

@@ -42,7 +42,9 @@ fn panic(info: &PanicInfo) -> ! {
     let mut out = Console::open();
     out.text("panic");
     if let Some(place) = info.location() {
-        out.text(" ").text(place.file()).number(u64::from(place.line()));
+        out.text(" ")
+            .text(place.file())
+            .number(u64::from(place.line()));
     }
     out.end();
     semihosting::process::exit(101)

@@ -32,7 +32,10 @@ impl Paint {
             // SysTick handler may overwrite a few words, which only counts as use of the stack.
             unsafe { start.add(i).write_volatile(PAINT) };
         }
-        Self { bottom: start, words }
+        Self {
+            bottom: start,
+            words,
+        }
     }
 
     /// Bytes from the top of the stack to the deepest word that was written since.
@@ -70,5 +73,8 @@ unsafe extern "C" {
 /// The stack's first address and the end of the room that it has, from the linker script.
 #[must_use]
 pub fn bounds() -> (usize, usize) {
-    (&raw const _stack_start as usize, &raw const stack_floor as usize)
+    (
+        &raw const _stack_start as usize,
+        &raw const stack_floor as usize,
+    )
 }

@@ -6,6 +6,11 @@ use palmtop_firmware::{Board, arena, run};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let board = Board { name: "m0", model: 0x0010_0000, window: 3 << 20, mhz: 16 };
+    let board = Board {
+        name: "m0",
+        model: 0x0010_0000,
+        window: 3 << 20,
+        mhz: 16,
+    };
     run(&board, arena!(192 << 10))
 }

@@ -6,6 +6,11 @@ use palmtop_firmware::{Board, arena, run};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let board = Board { name: "m3", model: 0x2100_0000, window: 16 << 20, mhz: 25 };
+    let board = Board {
+        name: "m3",
+        model: 0x2100_0000,
+        window: 16 << 20,
+        mhz: 25,
+    };
     run(&board, arena!(3 << 20))
 }

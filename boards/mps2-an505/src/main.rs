@@ -6,6 +6,11 @@ use palmtop_firmware::{Board, arena, run};
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let board = Board { name: "m33", model: 0x8000_0000, window: 16 << 20, mhz: 20 };
+    let board = Board {
+        name: "m33",
+        model: 0x8000_0000,
+        window: 16 << 20,
+        mhz: 20,
+    };
     run(&board, arena!(1536 << 10))
 }

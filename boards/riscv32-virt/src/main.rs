@@ -6,6 +6,11 @@ use palmtop_firmware::{Board, arena, run};
 
 #[riscv_rt::entry]
 fn main() -> ! {
-    let board = Board { name: "rv32", model: 0x8400_0000, window: 64 << 20, mhz: 0 };
+    let board = Board {
+        name: "rv32",
+        model: 0x8400_0000,
+        window: 64 << 20,
+        mhz: 0,
+    };
     run(&board, arena!(12 << 20))
 }

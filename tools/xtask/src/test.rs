@@ -1,0 +1,199 @@
+//! `cargo xtask test`: every check of the repository, in steps that name themselves.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::boards::Board;
+use crate::emulate::grouped;
+use crate::process::{self, Output};
+use crate::toolchain::{self, TARGETS, Toolchain};
+use crate::{board_tests, panic_free, setup, size, workspace};
+
+/// Longest that one step may take.
+const LIMIT: Duration = Duration::from_secs(1500);
+
+/// Most flash that the library may take on a Cortex-M4F, constants included.
+const FLASH_AIM: u64 = 48 << 10;
+
+/// Options of `test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Leave out everything that needs a cross compiler or an emulator.
+    #[arg(long)]
+    skip_boards: bool,
+    /// Leave out formatting, lints and documentation.
+    #[arg(long)]
+    skip_lints: bool,
+    /// Leave out the host's tests.
+    #[arg(long)]
+    skip_tests: bool,
+    /// Words for which the emulated M4F and M3 must give the host's bits.
+    #[arg(long, default_value_t = 5)]
+    words: usize,
+}
+
+/// What a step has to say besides that it passed.
+type Note = String;
+
+/// Runs steps one after another and remembers which failed.
+#[derive(Default)]
+struct Steps {
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Steps {
+    fn step(&mut self, name: &str, work: impl FnOnce() -> Result<Note>) {
+        eprint!("{name:<44} ");
+        let start = Instant::now();
+        let result = work();
+        let seconds = start.elapsed().as_secs_f64();
+        match result {
+            Ok(note) => {
+                eprintln!("ok     {seconds:>6.1} s  {note}");
+                self.passed += 1;
+            }
+            Err(error) => {
+                eprintln!("FAILED {seconds:>6.1} s\n{error:#}\n");
+                self.failed.push(name.to_owned());
+            }
+        }
+    }
+}
+
+/// Runs every check; an error that names the steps that failed.
+pub fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let mut steps = Steps::default();
+    if !args.skip_boards {
+        setup::run(&setup::Args::default())?;
+    }
+    if !args.skip_lints {
+        lints(&mut steps);
+    }
+    if !args.skip_tests {
+        steps.step("tests on the host", host_tests);
+    }
+    if !args.skip_boards {
+        let toolchain = toolchain::find()?;
+        boards(&mut steps, &toolchain, args.words);
+    }
+    eprintln!("{:.0} s in all", start.elapsed().as_secs_f64());
+    for name in &steps.failed {
+        eprintln!("failed: {name}");
+    }
+    println!("{} passed, {} failed", steps.passed, steps.failed.len());
+    if steps.failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("{} of the steps failed", steps.failed.len())
+    }
+}
+
+fn lints(steps: &mut Steps) {
+    steps.step("format", || cargo(&["fmt", "--all", "--check"]));
+    steps.step("format of the boards", || {
+        let mut command = process::host_cargo();
+        command.args(["fmt", "--all", "--check"]);
+        quiet(command.current_dir(workspace::root().join("boards")))?;
+        Ok(Note::new())
+    });
+    steps.step("lints", || {
+        cargo(&[
+            "clippy",
+            "--release",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])
+    });
+    steps.step("documentation", || {
+        let mut command = process::host_cargo();
+        command.args(["doc", "--release", "--workspace", "--no-deps"]);
+        quiet(command.env("RUSTDOCFLAGS", "-D warnings"))?;
+        Ok(Note::new())
+    });
+}
+
+/// The workspace's tests; the note sums what the test runners counted.
+fn host_tests() -> Result<Note> {
+    let mut command = process::host_cargo();
+    command.args(["test", "--release", "--workspace"]);
+    let output = quiet(&mut command)?;
+    let count = |what: &str| -> usize {
+        let results = output
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("test result:"));
+        results.filter_map(|line| number_before(line, what)).sum()
+    };
+    let passed = count(" passed");
+    if passed == 0 {
+        bail!("no test ran:\n{}", output.tail(20));
+    }
+    Ok(format!("{passed} tests, {} ignored", count(" ignored")))
+}
+
+fn number_before(line: &str, what: &str) -> Option<usize> {
+    line[..line.find(what)?].rsplit(' ').next()?.parse().ok()
+}
+
+fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
+    for target in TARGETS {
+        steps.step(&format!("core for {target}"), || {
+            let folder = workspace::root().join("boards");
+            let mut command = toolchain.cargo(target, &folder, "build");
+            quiet(command.args(["--release", "--locked", "-p", "palmtop"]))?;
+            Ok(Note::new())
+        });
+    }
+    for target in panic_free::TARGETS {
+        steps.step(&format!("panic-free on {target}"), || {
+            panic_free::check(toolchain, target)?;
+            Ok(Note::new())
+        });
+    }
+    for board in Board::ALL {
+        steps.step(&format!("firmware for {}", board.name()), || {
+            board.build(toolchain)?;
+            Ok(Note::new())
+        });
+    }
+    steps.step("library's flash on m4f", || {
+        let bytes = size::library_bytes(Board::M4f)?;
+        if bytes > FLASH_AIM {
+            bail!("{} bytes, more than {}", grouped(bytes), grouped(FLASH_AIM));
+        }
+        Ok(format!("{} bytes", grouped(bytes)))
+    });
+    for board in Board::ALL {
+        steps.step(&format!("tiny models on {}", board.name()), || {
+            board_tests::tiny_models(board, toolchain)
+        });
+    }
+    for board in [Board::M4f, Board::M3] {
+        steps.step(
+            &format!("shipped model on {}: the host's bits", board.name()),
+            || board_tests::same_bits(board, toolchain, words),
+        );
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Result<Note> {
+    let mut command = process::host_cargo();
+    quiet(command.args(arguments))?;
+    Ok(Note::new())
+}
+
+/// Runs a command and shows what it printed only if it failed.
+fn quiet(command: &mut Command) -> Result<Output> {
+    let output = process::capture(command, LIMIT)?;
+    if !output.status.success() {
+        bail!("`{}`:\n{}", process::shown(command), output.tail(80));
+    }
+    Ok(output)
+}
