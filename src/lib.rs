@@ -1,8 +1,23 @@
 #![doc = include_str!("LIB.md")]
 #![no_std]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(target_endian = "big")]
 compile_error!("palmtop reads little-endian images in place: big-endian targets are not supported");
 
 pub mod format;
+pub mod generate;
+mod include;
+pub mod kernels;
+mod layers;
+mod model;
+pub mod storage;
+mod tensor;
+pub mod text;
+
+#[doc(hidden)]
+pub use include::Aligned;
+pub use layers::mixture::{NoTrace, Route, RouteTrace, Stack};
+pub use model::{
+    Arena, Decoder, Encoded, Encoding, Error, Limits, MemoryPlan, Model, Progress, Session, Shape,
+    StackShape,
+};

@@ -30,11 +30,20 @@ type Checked<T = ()> = Result<T, FormatError>;
 pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
     let total = tri!(Palm::total_len(bytes));
     let (major, minor) = (u16_at(bytes, 8), u16_at(bytes, 10));
-    ensure!(major == MAJOR && minor <= MINOR, FormatError::Version { major, minor });
+    ensure!(
+        major == MAJOR && minor <= MINOR,
+        FormatError::Version { major, minor }
+    );
     if (bytes.len() as u64) < total as u64 {
-        return Err(FormatError::Truncated { needed: total, got: bytes.len() as u32 });
+        return Err(FormatError::Truncated {
+            needed: total,
+            got: bytes.len() as u32,
+        });
     }
-    ensure!(bytes.len() as u64 == total as u64, FormatError::TrailingBytes { total });
+    ensure!(
+        bytes.len() as u64 == total as u64,
+        FormatError::TrailingBytes { total }
+    );
 
     let h = Header::read(bytes);
     let head_len = h.head_len as usize;
@@ -45,7 +54,10 @@ pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
     let Some(covered) = span(bytes, 0, head_len - 4) else {
         return Err(FormatError::Header { field: "head_len" });
     };
-    ensure!(crc32(covered) == u32_at(bytes, head_len - 4), FormatError::HeadCrc);
+    ensure!(
+        crc32(covered) == u32_at(bytes, head_len - 4),
+        FormatError::HeadCrc
+    );
 
     let mut end = h.head_len as u64;
     end = tri!(section(0, h.resident, end));
@@ -53,7 +65,10 @@ pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
     end = tri!(section(2, h.golden, end));
     end = tri!(section(3, h.experts_section, end));
     end = tri!(section(4, h.names, end));
-    ensure!(end == total as u64, FormatError::Header { field: "total_len" });
+    ensure!(
+        end == total as u64,
+        FormatError::Header { field: "total_len" }
+    );
     ensure!(
         h.experts_section.len == 0 || h.experts_section.offset as usize % PAGE == 0,
         FormatError::Section { index: 3 }
@@ -62,8 +77,14 @@ pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
     tri!(table(&h, h.tensors, TENSOR_RECORD_LEN, "tensors"));
     tri!(table(&h, h.layers, LAYER_RECORD_LEN, "layers"));
     tri!(table(&h, h.experts, EXPERT_RECORD_LEN, "experts"));
-    ensure!(h.tensors.count < NONE16 as u32, FormatError::Table { name: "tensors" });
-    ensure!(h.layers.count == h.layer_count(), FormatError::Table { name: "layers" });
+    ensure!(
+        h.tensors.count < NONE16 as u32,
+        FormatError::Table { name: "tensors" }
+    );
+    ensure!(
+        h.layers.count == h.layer_count(),
+        FormatError::Table { name: "layers" }
+    );
     tri!(fields(&h));
     Ok(h)
 }
@@ -91,7 +112,12 @@ const fn table(h: &Header, table: Table, record: usize, name: &'static str) -> C
 const fn fields(h: &Header) -> Checked {
     macro_rules! field {
         ($name:ident, $condition:expr) => {
-            ensure!($condition, FormatError::Header { field: stringify!($name) })
+            ensure!(
+                $condition,
+                FormatError::Header {
+                    field: stringify!($name)
+                }
+            )
         };
     }
     field!(d_model, h.d_model >= 1 && h.d_model as usize <= MAX_COLS);
@@ -117,7 +143,10 @@ const fn fields(h: &Header) -> Checked {
     field!(decoder_score_scale, h.decoder_score_scale.is_finite());
     field!(embed_scale, h.embed_scale.is_finite());
     field!(head_scale, h.head_scale.is_finite());
-    field!(encoder_buckets, h.encoder_buckets % 2 == 0 && h.encoder_buckets <= 512);
+    field!(
+        encoder_buckets,
+        h.encoder_buckets % 2 == 0 && h.encoder_buckets <= 512
+    );
     field!(decoder_buckets, h.decoder_buckets <= 256);
     field!(max_source, h.max_source <= MAX_ROWS as u32);
     field!(max_target, h.max_target <= MAX_ROWS as u32);
@@ -163,7 +192,13 @@ pub(super) const fn tables(palm: &Palm<'_>) -> Checked {
 const fn tensor(palm: &Palm<'_>, index: u32) -> Checked {
     macro_rules! field {
         ($name:ident, $condition:expr) => {
-            ensure!($condition, FormatError::Tensor { index, field: stringify!($name) })
+            ensure!(
+                $condition,
+                FormatError::Tensor {
+                    index,
+                    field: stringify!($name)
+                }
+            )
         };
     }
     let at = palm.header().tensors.offset as usize + index as usize * TENSOR_RECORD_LEN;
@@ -208,12 +243,18 @@ const fn serves(
     bias_len: u32,
     expert_len: Option<u32>,
 ) -> bool {
-    let Some(t) = palm.tensor(index) else { return false };
+    let Some(t) = palm.tensor(index) else {
+        return false;
+    };
     if t.rows != rows || t.cols != cols {
         return false;
     }
     let region = match expert_len {
-        Some(len) => Section { offset: 0, len, crc: 0 },
+        Some(len) => Section {
+            offset: 0,
+            len,
+            crc: 0,
+        },
         None => palm.header().resident,
     };
     if t.in_expert != expert_len.is_some() {
@@ -273,21 +314,53 @@ const fn norm(palm: &Palm<'_>, index: u16) -> bool {
 const fn roles(palm: &Palm<'_>) -> Checked {
     macro_rules! role {
         ($name:ident, $condition:expr) => {
-            ensure!($condition, FormatError::Header { field: stringify!($name) })
+            ensure!(
+                $condition,
+                FormatError::Header {
+                    field: stringify!($name)
+                }
+            )
         };
     }
     let h = palm.header();
     let r = &h.roles;
-    role!(embedding, linear(palm, r.embedding, h.vocab, h.d_model, None));
+    role!(
+        embedding,
+        linear(palm, r.embedding, h.vocab, h.d_model, None)
+    );
     role!(head, linear(palm, r.head, h.vocab, h.d_model, None));
-    role!(encoder_positions, positions(palm, r.encoder_positions, h.max_source));
-    role!(decoder_positions, positions(palm, r.decoder_positions, h.max_target));
-    role!(encoder_embedding_norm, optional_norm(palm, r.encoder_embedding_norm));
-    role!(decoder_embedding_norm, optional_norm(palm, r.decoder_embedding_norm));
-    role!(encoder_final_norm, optional_norm(palm, r.encoder_final_norm));
-    role!(decoder_final_norm, optional_norm(palm, r.decoder_final_norm));
-    role!(encoder_distances, distances(palm, r.encoder_distances, h.encoder_buckets / 2));
-    role!(decoder_distances, distances(palm, r.decoder_distances, h.decoder_buckets));
+    role!(
+        encoder_positions,
+        positions(palm, r.encoder_positions, h.max_source)
+    );
+    role!(
+        decoder_positions,
+        positions(palm, r.decoder_positions, h.max_target)
+    );
+    role!(
+        encoder_embedding_norm,
+        optional_norm(palm, r.encoder_embedding_norm)
+    );
+    role!(
+        decoder_embedding_norm,
+        optional_norm(palm, r.decoder_embedding_norm)
+    );
+    role!(
+        encoder_final_norm,
+        optional_norm(palm, r.encoder_final_norm)
+    );
+    role!(
+        decoder_final_norm,
+        optional_norm(palm, r.decoder_final_norm)
+    );
+    role!(
+        encoder_distances,
+        distances(palm, r.encoder_distances, h.encoder_buckets / 2)
+    );
+    role!(
+        decoder_distances,
+        distances(palm, r.decoder_distances, h.decoder_buckets)
+    );
     Ok(())
 }
 
@@ -300,7 +373,9 @@ const fn positions(palm: &Palm<'_>, index: u16, max: u32) -> bool {
     if index == NONE16 {
         return true;
     }
-    let Some(t) = palm.tensor(index) else { return false };
+    let Some(t) = palm.tensor(index) else {
+        return false;
+    };
     let h = palm.header();
     max >= 1
         && t.rows as u64 >= max as u64 + h.position_offset as u64
@@ -312,7 +387,9 @@ const fn distances(palm: &Palm<'_>, index: u16, buckets: u16) -> bool {
     if buckets == 0 {
         return index == NONE16;
     }
-    let Some(t) = palm.tensor(index) else { return false };
+    let Some(t) = palm.tensor(index) else {
+        return false;
+    };
     if !matches!(t.format, TensorFormat::U8) || !serves(palm, index, 1, t.cols, 0, None) {
         return false;
     }
@@ -331,7 +408,13 @@ const fn distances(palm: &Palm<'_>, index: u16, buckets: u16) -> bool {
 const fn layer(palm: &Palm<'_>, index: u32) -> Checked {
     macro_rules! field {
         ($name:ident, $condition:expr) => {
-            ensure!($condition, FormatError::Layer { index, field: stringify!($name) })
+            ensure!(
+                $condition,
+                FormatError::Layer {
+                    index,
+                    field: stringify!($name)
+                }
+            )
         };
     }
     let h = palm.header();
@@ -369,7 +452,10 @@ const fn layer(palm: &Palm<'_>, index: u32) -> Checked {
         let Some(wi) = palm.tensor(l.wi) else {
             return Err(FormatError::Layer { index, field: "wi" });
         };
-        field!(wi, wi.rows as usize <= MAX_COLS && linear(palm, l.wi, wi.rows, d, None));
+        field!(
+            wi,
+            wi.rows as usize <= MAX_COLS && linear(palm, l.wi, wi.rows, d, None)
+        );
         field!(
             wi_linear,
             l.wi_linear == NONE16 || linear(palm, l.wi_linear, wi.rows, d, None)
@@ -397,7 +483,13 @@ const fn experts(palm: &Palm<'_>) -> Checked {
     while index < h.experts.count {
         macro_rules! field {
             ($name:ident, $condition:expr) => {
-                ensure!($condition, FormatError::Expert { index, field: stringify!($name) })
+                ensure!(
+                    $condition,
+                    FormatError::Expert {
+                        index,
+                        field: stringify!($name)
+                    }
+                )
             };
         }
         let e = palm.expert(index);
@@ -411,7 +503,10 @@ const fn experts(palm: &Palm<'_>) -> Checked {
             return Err(FormatError::Expert { index, field: "wi" });
         };
         let d = h.d_model;
-        field!(wi, wi.rows as usize <= MAX_COLS && linear(palm, e.wi, wi.rows, d, Some(e.len)));
+        field!(
+            wi,
+            wi.rows as usize <= MAX_COLS && linear(palm, e.wi, wi.rows, d, Some(e.len))
+        );
         field!(
             wi_linear,
             e.wi_linear == NONE16 || linear(palm, e.wi_linear, wi.rows, d, Some(e.len))
@@ -433,7 +528,12 @@ const fn tokenizer(palm: &Palm<'_>) -> Checked {
     }
     macro_rules! field {
         ($name:ident, $condition:expr) => {
-            ensure!($condition, FormatError::Tokenizer { field: stringify!($name) })
+            ensure!(
+                $condition,
+                FormatError::Tokenizer {
+                    field: stringify!($name)
+                }
+            )
         };
     }
     let b = palm.section(h.tokenizer);
@@ -450,7 +550,11 @@ const fn tokenizer(palm: &Palm<'_>) -> Checked {
         field!(outputs, outputs == 0 && text_len == 0);
         return Ok(());
     }
-    let offsets = if outputs > 0 { (outputs as u64 + 1) * 4 } else { 0 };
+    let offsets = if outputs > 0 {
+        (outputs as u64 + 1) * 4
+    } else {
+        0
+    };
     let needed = 40 + inputs as u64 * 8 + offsets + text_len as u64;
     field!(text_len, needed <= b.len() as u64);
     field!(outputs, outputs >= 1 && outputs <= h.vocab);
@@ -467,7 +571,10 @@ const fn tokenizer(palm: &Palm<'_>) -> Checked {
     let mut last = 0;
     while i <= outputs as usize {
         let offset = u32_at(b, start + i * 4);
-        field!(outputs, offset >= last && offset <= text_len && (i > 0 || offset == 0));
+        field!(
+            outputs,
+            offset >= last && offset <= text_len && (i > 0 || offset == 0)
+        );
         last = offset;
         i += 1;
     }

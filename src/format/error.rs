@@ -96,7 +96,10 @@ impl fmt::Display for FormatError {
                 write!(f, "file is truncated: {needed} bytes needed, {got} there")
             }
             Self::TrailingBytes { total } => {
-                write!(f, "field total_len: file is longer than the {total} bytes it states")
+                write!(
+                    f,
+                    "field total_len: file is longer than the {total} bytes it states"
+                )
             }
             Self::Misaligned => write!(f, "image must lie at an address that is a multiple of 16"),
             Self::Magic => write!(f, "field magic: not a .palm file"),
@@ -108,7 +111,11 @@ impl fmt::Display for FormatError {
             ),
             Self::HeadCrc => write!(f, "header or tables are damaged (CRC of the head)"),
             Self::Section { index } => {
-                write!(f, "section {}: offset or length not allowed", section(index))
+                write!(
+                    f,
+                    "section {}: offset or length not allowed",
+                    section(index)
+                )
             }
             Self::SectionCrc { index } => {
                 write!(f, "section {} is damaged (CRC)", section(index))

@@ -111,7 +111,10 @@ const fn section_at(bytes: &[u8], at: usize) -> Section {
 }
 
 const fn table_at(bytes: &[u8], at: usize) -> Table {
-    Table { offset: u32_at(bytes, at), count: u32_at(bytes, at + 4) }
+    Table {
+        offset: u32_at(bytes, at),
+        count: u32_at(bytes, at + 4),
+    }
 }
 
 impl Header {

@@ -121,7 +121,12 @@ impl<'m> Palm<'m> {
     /// does not match.
     pub fn verify(&self) -> Result<(), FormatError> {
         let h = &self.header;
-        let sections = [(0, h.resident), (1, h.tokenizer), (2, h.golden), (4, h.names)];
+        let sections = [
+            (0, h.resident),
+            (1, h.tokenizer),
+            (2, h.golden),
+            (4, h.names),
+        ];
         for (index, section) in sections {
             if section.len > 0 && super::crc32(self.section(section)) != section.crc {
                 return Err(FormatError::SectionCrc { index });

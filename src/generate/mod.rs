@@ -1,0 +1,5 @@
+//! Search: from logits to a target.
+
+mod greedy;
+
+pub use greedy::{argmax, greedy};

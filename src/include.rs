@@ -1,0 +1,30 @@
+//! A model inside the program, checked when it is compiled.
+
+/// Bytes at a multiple of 16, as an image must lie.
+#[doc(hidden)]
+#[repr(C, align(16))]
+#[derive(Debug)]
+pub struct Aligned<B: ?Sized>(pub B);
+
+/// Includes a `.palm` file in the program and checks its header and tables at compile time; gives
+/// a [`Model`](crate::Model) that can stand in a `const`, so that its sizes are constants.
+///
+/// A file that is damaged, or that this version cannot read, does not compile.
+///
+/// ```ignore
+/// use palmtop::{Arena, Limits, Model, include_model};
+/// const G2P: Model = include_model!("g2p.palm");
+/// const LIMITS: Limits = Limits { source: 32, target: 48, beams: 1 };
+/// static mut ARENA: Arena<{ G2P.arena_bytes(LIMITS) }> = Arena::new();
+/// ```
+#[macro_export]
+macro_rules! include_model {
+    ($path:expr) => {{
+        static IMAGE: &$crate::Aligned<[u8]> = &$crate::Aligned(*include_bytes!($path));
+        const MODEL: $crate::Model<'static> = match $crate::Model::parse(&IMAGE.0) {
+            Ok(model) => model,
+            Err(_) => panic!("not a .palm file that this version of palmtop can read"),
+        };
+        MODEL
+    }};
+}

@@ -1,0 +1,92 @@
+//! Float rows: sums and dot products in eight lanes, and the two norms.
+
+use super::math;
+use half::f16;
+
+/// Lanes of every float reduction.
+pub const LANES: usize = 8;
+
+/// The fixed tree that ends every reduction.
+#[inline(always)]
+fn tree(l: [f32; LANES]) -> f32 {
+    let [a, b, c, d, e, f, g, h] = l;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+/// Σ aᵢ·bᵢ over the shorter length: element i goes to lane i mod 8, products are rounded before
+/// they are added.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (x, y) in a.iter().zip(b) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += x * y;
+        }
+    }
+    for ((lane, x), y) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
+        *lane += x * y;
+    }
+    tree(lanes)
+}
+
+/// [`dot`] with half-precision weights, given as bits and widened one by one (exactly).
+pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (x, y) in a.iter().zip(b) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += x * widen(*y);
+        }
+    }
+    for ((lane, x), y) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
+        *lane += x * widen(*y);
+    }
+    tree(lanes)
+}
+
+/// The f32 that half-precision bits stand for.
+#[inline]
+pub fn widen(bits: u16) -> f32 {
+    f16::from_bits(bits).to_f32()
+}
+
+/// Σ f(xᵢ) in eight lanes.
+#[inline(always)]
+pub(crate) fn sum_by(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(*x);
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += f(*x);
+    }
+    tree(lanes)
+}
+
+/// Σ xᵢ in eight lanes.
+pub fn sum(x: &[f32]) -> f32 {
+    sum_by(x, |x| x)
+}
+
+/// RMS norm in place: xᵢ · (1 / √(Σx²/n + ε)) · gᵢ (Zhang and Sennrich 2019; `T5LayerNorm`).
+pub fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
+    let mean = sum_by(x, |x| x * x) / x.len() as f32;
+    let inverse = 1.0 / math::sqrt(mean + eps);
+    for (x, g) in x.iter_mut().zip(gain) {
+        *x = *x * inverse * g;
+    }
+}
+
+/// Layer norm in place: (xᵢ − μ) · (1 / √(σ² + ε)) · gᵢ + bᵢ with the biased variance.
+pub fn layer_norm(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) {
+    let n = x.len() as f32;
+    let mean = sum(x) / n;
+    let variance = sum_by(x, |x| (x - mean) * (x - mean)) / n;
+    let inverse = 1.0 / math::sqrt(variance + eps);
+    for ((x, g), b) in x.iter_mut().zip(gain).zip(bias) {
+        *x = (*x - mean) * inverse * g + b;
+    }
+}

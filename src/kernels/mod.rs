@@ -1,0 +1,14 @@
+//! Arithmetic on rows of numbers. The portable kernels define the bits; any other kernel, for any
+//! instruction set, returns the same ones.
+//!
+//! Kernels know no layers and no models: they take slices. What they may use: `core`, `libm::sqrtf`
+//! and `half` (both exact on every target), and each other.
+#![doc = include_str!("CONTRACT.md")]
+
+pub mod activation;
+pub mod float;
+pub mod integer;
+pub mod math;
+pub mod softmax;
+
+pub use activation::Activation;

@@ -1,0 +1,136 @@
+//! Attention of one query vector over a KV cache (Vaswani et al. 2017, section 3.2.1), in floats
+//! or in integers.
+
+use super::kv_cache::{KvCache, KvValues};
+use super::position::RelativeBias;
+use crate::kernels::{float, integer, softmax};
+use crate::tensor::arena::{Carver, round4};
+use crate::tensor::part;
+
+/// Keys whose integer products are summed in i32 before they join the f32 sum:
+/// 512 · 32767 · 127 < 2³¹.
+const CHUNK: usize = 512;
+
+/// What attention needs beside the query and the cache.
+pub(crate) struct Scratch<'a> {
+    scores: &'a mut [f32],
+    weights: &'a mut [i16],
+    sums: &'a mut [i32],
+    query: &'a mut [i8],
+}
+
+/// Bytes of the scratch for `keys` keys.
+pub(crate) const fn scratch_bytes(int8: bool, keys: u64, d_kv: u64) -> u64 {
+    if int8 {
+        keys * 4 + round4(keys * 2) + d_kv * 4 + round4(d_kv)
+    } else {
+        keys * 4
+    }
+}
+
+impl<'a> Scratch<'a> {
+    /// Carves the scratch.
+    pub fn carve(carver: &mut Carver<'a>, int8: bool, keys: usize, d_kv: usize) -> Self {
+        let (weights, d_kv) = if int8 { (keys, d_kv) } else { (0, 0) };
+        Self {
+            scores: carver.take(keys),
+            sums: carver.take(d_kv),
+            weights: carver.take(weights),
+            query: carver.take(d_kv),
+        }
+    }
+}
+
+/// Where the query stands and what its scores get.
+#[derive(Clone, Copy)]
+pub(crate) struct Query<'m> {
+    /// Keys attended to: positions 0 … keys − 1.
+    pub keys: usize,
+    /// Position of the query, for the bias.
+    pub position: usize,
+    /// Factor of q·k.
+    pub scale: f32,
+    pub bias: Option<RelativeBias<'m>>,
+}
+
+/// Replaces each head's vector in `row` (`heads · d_kv`) by its attention output.
+pub(crate) fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratch<'_>) {
+    let d_kv = cache.d_kv.max(1);
+    for (head, vector) in row.chunks_exact_mut(d_kv).enumerate() {
+        let Some(scores) = s.scores.get_mut(..query.keys) else {
+            return;
+        };
+        match &cache.values {
+            KvValues::Float { k, v } => {
+                for x in vector.iter_mut() {
+                    *x *= query.scale;
+                }
+                for (key, score) in scores.iter_mut().enumerate() {
+                    *score = float::dot(vector, at(k, cache, key, head));
+                }
+                add_bias(scores, &query, head);
+                softmax::softmax(scores);
+                vector.fill(0.0);
+                for (key, p) in scores.iter().enumerate() {
+                    for (out, v) in vector.iter_mut().zip(at(v, cache, key, head)) {
+                        *out += p * v;
+                    }
+                }
+            }
+            KvValues::Int8 {
+                k,
+                v,
+                k_scales,
+                v_scales,
+            } => {
+                let q_scale = integer::quantize_symmetric(vector, s.query) * query.scale;
+                let k_scales = k_scales.iter().skip(head).step_by(cache.heads.max(1));
+                for (key, (score, k_scale)) in scores.iter_mut().zip(k_scales).enumerate() {
+                    let dot = integer::dot(s.query, at(k, cache, key, head));
+                    *score = dot as f32 * (q_scale * k_scale);
+                }
+                add_bias(scores, &query, head);
+                let sum = softmax::exponentials(scores);
+                let v_scales = v_scales
+                    .iter()
+                    .skip(head)
+                    .step_by(cache.heads.max(1))
+                    .copied();
+                let factor = softmax::weights(scores, v_scales, sum, s.weights);
+                vector.fill(0.0);
+                let Some(weights) = s.weights.get(..query.keys) else {
+                    return;
+                };
+                for (chunk, weights) in weights.chunks(CHUNK).enumerate() {
+                    s.sums.fill(0);
+                    for (key, p) in weights.iter().enumerate() {
+                        let v = at(v, cache, chunk * CHUNK + key, head);
+                        for (sum, v) in s.sums.iter_mut().zip(v) {
+                            *sum = sum.wrapping_add(i32::from(*p) * i32::from(*v));
+                        }
+                    }
+                    for (out, sum) in vector.iter_mut().zip(s.sums.iter()) {
+                        *out += *sum as f32;
+                    }
+                }
+                for out in vector.iter_mut() {
+                    *out *= factor;
+                }
+            }
+        }
+    }
+}
+
+/// The vector of `head` at position `key`.
+fn at<'c, T>(values: &'c [T], cache: &KvCache<'_>, key: usize, head: usize) -> &'c [T] {
+    let vector = key.saturating_mul(cache.heads).saturating_add(head);
+    part(values, vector.saturating_mul(cache.d_kv), cache.d_kv)
+}
+
+fn add_bias(scores: &mut [f32], query: &Query<'_>, head: usize) {
+    if let Some(bias) = &query.bias {
+        for (key, score) in scores.iter_mut().enumerate() {
+            *score += bias.at(query.position, key, head);
+        }
+    }
+}

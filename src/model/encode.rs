@@ -1,0 +1,774 @@
+//! The encoder stack, in units of bounded work.
+
+use super::decode::Decoder;
+use super::{Error, Model, Progress, Session};
+use crate::format::{FeedForwardKind, LayerRecord};
+use crate::layers::attention::{Query, Scratch, attend};
+use crate::layers::feed_forward::FeedForward;
+use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
+use crate::layers::mixture::{Dispatch, NoTrace, Route, RouteTrace, Router, Stack};
+use crate::layers::norm::NormKind;
+use crate::layers::position::RelativeBias;
+use crate::layers::tile::Tile;
+use crate::storage::WeightSource;
+use crate::tensor::arena::Carver;
+use crate::tensor::{Matrix, NormWeights, Op, Output, distances, linear, part};
+
+/// What the next unit does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// K and V of a tile of tokens of an encoder layer.
+    KeysValues {
+        layer: u32,
+        token: usize,
+    },
+    /// Attention of a tile.
+    Attention {
+        layer: u32,
+        token: usize,
+    },
+    /// Dense feed-forward of a tile.
+    Dense {
+        layer: u32,
+        token: usize,
+    },
+    /// Routes of a tile.
+    Routes {
+        layer: u32,
+        token: usize,
+    },
+    /// A tile of the tokens of one expert, from `token` on.
+    Expert {
+        layer: u32,
+        expert: u16,
+        token: usize,
+    },
+    /// The norm of layers that normalize after their residual sum.
+    PostNorm {
+        layer: u32,
+    },
+    /// The encoder's final norm.
+    FinalNorm,
+    /// Cross-attention K and V of a tile for a decoder layer.
+    Cross {
+        layer: u32,
+        token: usize,
+    },
+    Done,
+}
+
+/// An encoding under way: call [`Encoding::poll`] until it is ready, then [`Encoding::finish`].
+/// Dropping it cancels it.
+#[derive(Debug)]
+pub struct Encoding<'s, 'm, 'a, S> {
+    session: &'s mut Session<'m, 'a, S>,
+    len: usize,
+    stage: Stage,
+}
+
+/// An encoded source: its states, and the way to a decoder.
+#[derive(Debug)]
+pub struct Encoded<'s, 'm, 'a, S> {
+    session: &'s mut Session<'m, 'a, S>,
+    len: usize,
+}
+
+impl<'s, 'm, 'a, S: WeightSource> Encoded<'s, 'm, 'a, S> {
+    /// The encoder states `[source, D]`, after the final norm.
+    pub fn hidden(&mut self) -> &[f32] {
+        let count = self.len.saturating_mul(self.session.model.shape().d_model);
+        let (_, states) = self.session.split_states();
+        states.get(..count).unwrap_or_default()
+    }
+
+    /// A decoder at position 0. The encoder states give up their memory to it.
+    pub fn decoder(self) -> Decoder<'s, 'm, 'a, S> {
+        Decoder::new(self.session, self.len)
+    }
+}
+
+impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
+    /// Checks the source and embeds it.
+    pub(super) fn start(
+        session: &'s mut Session<'m, 'a, S>,
+        source: &[u32],
+    ) -> Result<Self, Error> {
+        let limit = session.limits.source as usize;
+        if source.is_empty() {
+            return Err(Error::EmptySource);
+        }
+        if source.len() > limit {
+            return Err(Error::SourceTooLong {
+                limit,
+                got: source.len(),
+            });
+        }
+        let vocab = session.model.palm().header().vocab;
+        if let Some(id) = source.iter().copied().find(|id| *id >= vocab) {
+            return Err(Error::TokenOutOfVocabulary { id, vocab });
+        }
+        let embedding = Embedding::new(&session.model, Stack::Encoder, session.norm_kind());
+        let d_model = session.model.shape().d_model.max(1);
+        let (_, states) = session.split_states();
+        for (position, (row, id)) in states.chunks_exact_mut(d_model).zip(source).enumerate() {
+            embedding.row(*id, position, row);
+        }
+        Ok(Self {
+            session,
+            len: source.len(),
+            stage: Stage::KeysValues { layer: 0, token: 0 },
+        })
+    }
+
+    /// Does one unit of work: at most one tile of tokens through one sublayer.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if an expert could not be read; the call may be repeated.
+    pub fn poll(&mut self) -> Result<Progress, Error> {
+        self.poll_traced(&mut NoTrace)
+    }
+
+    /// [`Encoding::poll`], with routing decisions shown to `trace`.
+    ///
+    /// # Errors
+    /// As [`Encoding::poll`].
+    pub fn poll_traced(&mut self, trace: &mut impl RouteTrace) -> Result<Progress, Error> {
+        self.stage = match self.stage {
+            Stage::KeysValues { layer, token } => self.keys_values(layer, token),
+            Stage::Attention { layer, token } => self.attention(layer, token),
+            Stage::Dense { layer, token } => self.dense(layer, token),
+            Stage::Routes { layer, token } => self.routes(layer, token, trace),
+            Stage::Expert {
+                layer,
+                expert,
+                token,
+            } => self.expert(layer, expert, token)?,
+            Stage::PostNorm { layer } => self.post_norm(layer),
+            Stage::FinalNorm => self.final_norm(),
+            Stage::Cross { layer, token } => self.cross(layer, token),
+            Stage::Done => Stage::Done,
+        };
+        Ok(if self.stage == Stage::Done {
+            Progress::Ready
+        } else {
+            Progress::Pending
+        })
+    }
+
+    /// Does what is left.
+    ///
+    /// # Errors
+    /// As [`Encoding::poll`]; what was done until then is lost.
+    pub fn finish(self) -> Result<Encoded<'s, 'm, 'a, S>, Error> {
+        self.finish_traced(&mut NoTrace)
+    }
+
+    /// [`Encoding::finish`], with routing decisions shown to `trace`.
+    ///
+    /// # Errors
+    /// As [`Encoding::finish`].
+    pub fn finish_traced(
+        mut self,
+        trace: &mut impl RouteTrace,
+    ) -> Result<Encoded<'s, 'm, 'a, S>, Error> {
+        while self.poll_traced(trace)? == Progress::Pending {}
+        Ok(Encoded {
+            session: self.session,
+            len: self.len,
+        })
+    }
+
+    /// Tokens of the tile that begins at `token`, and where the next one begins.
+    fn tile_of(&self, token: usize) -> (usize, Option<usize>) {
+        let rows = self
+            .session
+            .model
+            .shape()
+            .tile
+            .min(self.session.limits.source as usize);
+        let count = rows.min(self.len.saturating_sub(token));
+        let next = token.saturating_add(count);
+        (count, (next < self.len && count > 0).then_some(next))
+    }
+
+    fn kv_shape(&self) -> KvShape {
+        let shape = self.session.model.shape();
+        KvShape {
+            int8: shape.int8,
+            positions: self.session.limits.source as usize,
+            heads: shape.encoder.heads,
+            d_kv: shape.encoder.d_kv,
+        }
+    }
+
+    /// Rows of the tile buffers: the plan's.
+    fn tile_rows(&self) -> usize {
+        self.session
+            .model
+            .shape()
+            .tile
+            .min(self.session.limits.source as usize)
+    }
+
+    fn keys_values(&mut self, layer: u32, token: usize) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let (kv_shape, rows) = (self.kv_shape(), self.tile_rows());
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
+        let norm = self.pre_norm(record.self_norm);
+        let (mut low, states) = self.session.split_states();
+        let mut cache = KvCache::carve(&mut low, kv_shape);
+        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, inner);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
+        fill(
+            &mut tile,
+            wide,
+            states,
+            d_model,
+            token..token.saturating_add(count),
+            norm,
+        );
+        for (side, index) in [(KvSide::Key, record.k), (KvSide::Value, record.v)] {
+            let matrix = Matrix::resident(model.palm(), index);
+            project(&matrix, &tile, count, wide, inner);
+            for (row, values) in wide.chunks_exact(inner.max(1)).take(count).enumerate() {
+                cache.store(side, token.saturating_add(row), values);
+            }
+        }
+        match next {
+            Some(token) => Stage::KeysValues { layer, token },
+            None => Stage::Attention { layer, token: 0 },
+        }
+    }
+
+    fn attention(&mut self, layer: u32, token: usize) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let (kv_shape, rows, len) = (self.kv_shape(), self.tile_rows(), self.len);
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
+        let norm = self.pre_norm(record.self_norm);
+        let post = self.after(record.self_norm);
+        let limit = self.session.limits.source as usize;
+        let (mut low, states) = self.session.split_states();
+        let cache = KvCache::carve(&mut low, kv_shape);
+        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, inner);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
+        let mut scratch = Scratch::carve(&mut low, shape.int8, limit, shape.encoder.d_kv);
+        fill(
+            &mut tile,
+            wide,
+            states,
+            d_model,
+            token..token.saturating_add(count),
+            norm,
+        );
+        project(
+            &Matrix::resident(model.palm(), record.q),
+            &tile,
+            count,
+            wide,
+            inner,
+        );
+        let bias = relative_bias(&model, &record, Stack::Encoder);
+        let scale = model.palm().header().encoder_score_scale;
+        for (row, vector) in wide.chunks_exact_mut(inner.max(1)).take(count).enumerate() {
+            let position = token.saturating_add(row);
+            attend(
+                vector,
+                &cache,
+                Query {
+                    keys: len,
+                    position,
+                    scale,
+                    bias,
+                },
+                &mut scratch,
+            );
+        }
+        let input = tile.requantize(wide, inner, count);
+        let states = rows_from(states, token, d_model);
+        let mut output = Output {
+            rows: states,
+            stride: d_model,
+            op: Op::Add,
+            scatter: None,
+        };
+        let o = Matrix::resident(model.palm(), record.o);
+        linear(&o, 0..o.rows, input, count, &mut output);
+        if let Some((kind, weights)) = post {
+            for row in states.chunks_exact_mut(d_model.max(1)).take(count) {
+                kind.apply(&weights, row);
+            }
+        }
+        match (next, record.ff_kind) {
+            (Some(token), _) => Stage::Attention { layer, token },
+            (None, FeedForwardKind::Dense) => Stage::Dense { layer, token: 0 },
+            (None, FeedForwardKind::Mixture) => Stage::Routes { layer, token: 0 },
+        }
+    }
+
+    fn dense(&mut self, layer: u32, token: usize) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let rows = self.tile_rows();
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let (d_model, d_ff) = (shape.d_model, shape.encoder.dense_ff);
+        let norm = self.pre_norm(record.ff_norm);
+        let post = self.after(record.ff_norm);
+        let (mut low, states) = self.session.split_states();
+        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, d_ff);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
+        fill(
+            &mut tile,
+            wide,
+            states,
+            d_model,
+            token..token.saturating_add(count),
+            norm,
+        );
+        let states = rows_from(states, token, d_model);
+        let mut output = Output {
+            rows: states,
+            stride: d_model,
+            op: Op::Add,
+            scatter: None,
+        };
+        FeedForward::dense(model.palm(), &record).apply(&mut tile, wide, count, &mut output);
+        if let Some((kind, weights)) = post {
+            for row in states.chunks_exact_mut(d_model.max(1)).take(count) {
+                kind.apply(&weights, row);
+            }
+        }
+        match next {
+            Some(token) => Stage::Dense { layer, token },
+            None => self.next_layer(layer),
+        }
+    }
+
+    fn routes(&mut self, layer: u32, token: usize, trace: &mut impl RouteTrace) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let d_model = shape.d_model;
+        let norm = self.pre_norm(record.ff_norm);
+        let limit = self.session.limits.source as usize;
+        let (mut low, states) = self.session.split_states();
+        let mut dispatch = carve_dispatch(&mut low, limit, shape.encoder.experts, record.capacity);
+        let row: &mut [f32] = low.take(d_model);
+        let probabilities: &mut [f32] = low.take(shape.encoder.experts);
+        let probabilities = probabilities
+            .get_mut(..record.experts.into())
+            .unwrap_or_default();
+        if token == 0 {
+            dispatch.counts.fill(0);
+        }
+        let router = Router {
+            weights: Matrix::resident(model.palm(), record.router),
+        };
+        for token in token..token.saturating_add(count) {
+            copy(row, part(states, token.saturating_mul(d_model), d_model));
+            if let Some((kind, weights)) = &norm {
+                kind.apply(weights, row);
+            }
+            let expert = router.probabilities(row, probabilities);
+            let (stack, layer) = (Stack::Encoder, layer as usize);
+            let route = Route {
+                stack,
+                layer,
+                token,
+                probabilities,
+                expert,
+            };
+            let (expert, gate) = choose(trace, &route);
+            let kept = dispatch.place(token, expert, gate);
+            trace.placed(&Route { expert, ..route }, kept, gate);
+        }
+        match next {
+            Some(token) => Stage::Routes { layer, token },
+            None => Stage::Expert {
+                layer,
+                expert: 0,
+                token: 0,
+            },
+        }
+    }
+
+    fn expert(&mut self, layer: u32, expert: u16, token: usize) -> Result<Stage, Error> {
+        let (rows, len) = (self.tile_rows(), self.len);
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let (d_model, d_ff) = (shape.d_model, shape.encoder.expert_ff);
+        let norm = self.pre_norm(record.ff_norm);
+        let limit = self.session.limits.source as usize;
+        let experts = shape.encoder.experts;
+
+        // Take the next tokens of this expert, or of the first expert after it that has any.
+        let (mut low, _) = self.session.split_states();
+        let dispatch = carve_dispatch(&mut low, limit, experts, record.capacity);
+        let tokens: &mut [u32] = low.take(rows);
+        let gates: &mut [f32] = low.take(rows);
+        let (mut expert, mut token) = (expert, token);
+        let mut count = 0;
+        while expert < record.experts && count == 0 {
+            while token < len && count < rows {
+                if dispatch.choices.get(token) == Some(&expert) {
+                    if let (Some(slot), Some(gate)) = (tokens.get_mut(count), gates.get_mut(count))
+                    {
+                        *slot = token as u32;
+                        *gate = dispatch.gates.get(token).copied().unwrap_or(0.0);
+                    }
+                    count += 1;
+                }
+                token += 1;
+            }
+            if count == 0 {
+                (expert, token) = (expert + 1, 0);
+            }
+        }
+        if count == 0 {
+            return Ok(self.next_layer(layer));
+        }
+
+        // The blob is borrowed from the source, the buffers from the arena: two fields.
+        let index = record.first_expert.saturating_add(expert.into());
+        let expert_record = model.palm().expert(index);
+        let Session {
+            source,
+            arena,
+            plan,
+            ..
+        } = &mut *self.session;
+        let blob = source
+            .expert(index, &expert_record)
+            .map_err(|_| Error::Storage { expert: index })?;
+        let at = arena.len().saturating_sub(plan.encoder_states as usize);
+        let (low, high) = arena.split_at_mut_checked(at).unwrap_or_default();
+        let states: &mut [f32] = bytemuck::try_cast_slice_mut(high).unwrap_or_default();
+        let mut low = Carver::new(low);
+        let _ = carve_dispatch(&mut low, limit, experts, record.capacity);
+        let tokens: &mut [u32] = low.take(rows);
+        let gates: &mut [f32] = low.take(rows);
+        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, d_ff);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
+        for (row, from) in tokens.iter().take(count).enumerate() {
+            let state = part(states, (*from as usize).saturating_mul(d_model), d_model);
+            set_row(&mut tile, row, wide, state, norm.as_ref());
+        }
+        let scatter = Some((&*tokens, &*gates));
+        let mut output = Output {
+            rows: states,
+            stride: d_model,
+            op: Op::Add,
+            scatter,
+        };
+        FeedForward::expert(model.palm(), blob, &expert_record).apply(
+            &mut tile,
+            wide,
+            count,
+            &mut output,
+        );
+        Ok(Stage::Expert {
+            layer,
+            expert,
+            token,
+        })
+    }
+
+    /// Post-norm after a mixture: its rows are complete only when every expert has added to them.
+    fn post_norm(&mut self, layer: u32) -> Stage {
+        let record = self.session.model.palm().layer(layer);
+        let post = self.after(record.ff_norm);
+        self.normalize(post);
+        self.layer_after(layer)
+    }
+
+    fn next_layer(&self, layer: u32) -> Stage {
+        let mixture = self.session.model.palm().layer(layer).ff_kind == FeedForwardKind::Mixture;
+        if mixture && self.session.is_post_norm() {
+            Stage::PostNorm { layer }
+        } else {
+            self.layer_after(layer)
+        }
+    }
+
+    fn layer_after(&self, layer: u32) -> Stage {
+        let next = layer.saturating_add(1);
+        if (next as usize) < self.session.model.shape().encoder.layers {
+            Stage::KeysValues {
+                layer: next,
+                token: 0,
+            }
+        } else {
+            Stage::FinalNorm
+        }
+    }
+
+    fn final_norm(&mut self) -> Stage {
+        let palm = self.session.model.palm();
+        let kind = self.session.norm_kind();
+        let weights = NormWeights::resident(palm, palm.header().roles.encoder_final_norm);
+        self.normalize(weights.map(|weights| (kind, weights)));
+        Stage::Cross { layer: 0, token: 0 }
+    }
+
+    fn normalize(&mut self, norm: Option<(NormKind, NormWeights<'m>)>) {
+        let (len, d_model) = (self.len, self.session.model.shape().d_model.max(1));
+        let (_, states) = self.session.split_states();
+        if let Some((kind, weights)) = norm {
+            for row in states.chunks_exact_mut(d_model).take(len) {
+                kind.apply(&weights, row);
+            }
+        }
+    }
+
+    fn cross(&mut self, layer: u32, token: usize) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let rows = self.tile_rows();
+        let model = self.session.model;
+        let shape = *model.shape();
+        let record = model
+            .palm()
+            .layer((shape.encoder.layers as u32).saturating_add(layer));
+        let (d_model, inner) = (shape.d_model, shape.decoder.inner());
+        let kv_shape = cross_kv_shape(&model, self.session.limits.source);
+        let cross_kv = self.session.plan.cross_kv as usize;
+        let (mut low, states) = self.session.split_states();
+        let caches: &mut [u8] = low.take(cross_kv);
+        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, 0);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
+        let mut cache = KvCache::carve(&mut nth(caches, kv_shape, layer), kv_shape);
+        fill(
+            &mut tile,
+            wide,
+            states,
+            d_model,
+            token..token.saturating_add(count),
+            None,
+        );
+        for (side, index) in [
+            (KvSide::Key, record.cross_k),
+            (KvSide::Value, record.cross_v),
+        ] {
+            let matrix = Matrix::resident(model.palm(), index);
+            project(&matrix, &tile, count, wide, inner);
+            for (row, values) in wide.chunks_exact(inner.max(1)).take(count).enumerate() {
+                cache.store(side, token.saturating_add(row), values);
+            }
+        }
+        let layers = shape.decoder.layers as u32;
+        match next {
+            Some(token) => Stage::Cross { layer, token },
+            None if layer.saturating_add(1) < layers => Stage::Cross {
+                layer: layer.saturating_add(1),
+                token: 0,
+            },
+            None => Stage::Done,
+        }
+    }
+
+    /// The norm before a sublayer, if this model normalizes there.
+    fn pre_norm(&self, index: u16) -> Option<(NormKind, NormWeights<'m>)> {
+        if self.session.is_post_norm() {
+            return None;
+        }
+        let weights = NormWeights::resident(self.session.model.palm(), index)?;
+        Some((self.session.norm_kind(), weights))
+    }
+
+    /// The norm after a sublayer's residual sum, if this model normalizes there.
+    fn after(&self, index: u16) -> Option<(NormKind, NormWeights<'m>)> {
+        if !self.session.is_post_norm() {
+            return None;
+        }
+        let weights = NormWeights::resident(self.session.model.palm(), index)?;
+        Some((self.session.norm_kind(), weights))
+    }
+}
+
+/// How a stack embeds its tokens.
+pub(super) struct Embedding<'m> {
+    table: Matrix<'m>,
+    positions: Option<Matrix<'m>>,
+    offset: usize,
+    scale: f32,
+    norm: Option<(NormKind, NormWeights<'m>)>,
+}
+
+impl<'m> Embedding<'m> {
+    pub fn new(model: &Model<'m>, stack: Stack, kind: NormKind) -> Self {
+        let palm = model.palm();
+        let (header, roles) = (palm.header(), palm.header().roles);
+        let (positions, norm) = match stack {
+            Stack::Encoder => (roles.encoder_positions, roles.encoder_embedding_norm),
+            Stack::Decoder => (roles.decoder_positions, roles.decoder_embedding_norm),
+        };
+        Self {
+            table: Matrix::resident(palm, roles.embedding),
+            positions: palm
+                .tensor(positions)
+                .map(|_| Matrix::resident(palm, positions)),
+            offset: header.position_offset as usize,
+            scale: header.embed_scale,
+            norm: NormWeights::resident(palm, norm).map(|weights| (kind, weights)),
+        }
+    }
+
+    /// E\[id\] · scale + P\[position + offset\], normalized if the model does so.
+    pub fn row(&self, id: u32, position: usize, row: &mut [f32]) {
+        self.table.row_into(id as usize, row);
+        for x in row.iter_mut() {
+            *x *= self.scale;
+        }
+        if let Some(positions) = &self.positions {
+            for (x, p) in row
+                .iter_mut()
+                .zip(positions.row(position.saturating_add(self.offset)))
+            {
+                *x += p;
+            }
+        }
+        if let Some((kind, weights)) = &self.norm {
+            kind.apply(weights, row);
+        }
+    }
+}
+
+/// The relative bias of a layer's self-attention, if it has one.
+pub(super) fn relative_bias<'m>(
+    model: &Model<'m>,
+    record: &LayerRecord,
+    stack: Stack,
+) -> Option<RelativeBias<'m>> {
+    let palm = model.palm();
+    palm.tensor(record.rel_bias)?;
+    let (header, roles) = (palm.header(), palm.header().roles);
+    let (index, right) = match stack {
+        Stack::Encoder => (
+            roles.encoder_distances,
+            usize::from(header.encoder_buckets / 2),
+        ),
+        Stack::Decoder => (roles.decoder_distances, 0),
+    };
+    Some(RelativeBias {
+        table: Matrix::resident(palm, record.rel_bias),
+        distances: distances(palm, index),
+        right,
+    })
+}
+
+/// Shape of the cross-attention cache of a decoder layer.
+pub(super) fn cross_kv_shape(model: &Model<'_>, source: u32) -> KvShape {
+    let shape = model.shape();
+    KvShape {
+        int8: shape.int8,
+        positions: source as usize,
+        heads: shape.decoder.heads,
+        d_kv: shape.decoder.d_kv,
+    }
+}
+
+/// The part of `caches` that belongs to `layer`.
+pub(super) fn nth(caches: &mut [u8], shape: KvShape, layer: u32) -> Carver<'_> {
+    let bytes = shape.bytes() as usize;
+    let start = bytes.saturating_mul(layer as usize);
+    Carver::new(
+        caches
+            .get_mut(start..start.saturating_add(bytes))
+            .unwrap_or_default(),
+    )
+}
+
+/// Shows a route to the trace and gives the expert that the token goes to, with its gate.
+pub(super) fn choose(trace: &mut impl RouteTrace, route: &Route<'_>) -> (usize, f32) {
+    let wanted = trace.route(route);
+    let expert = if wanted < route.probabilities.len() {
+        wanted
+    } else {
+        route.expert
+    };
+    (
+        expert,
+        route.probabilities.get(expert).copied().unwrap_or(0.0),
+    )
+}
+
+/// Carves the routes of a sequence.
+fn carve_dispatch<'a>(
+    low: &mut Carver<'a>,
+    tokens: usize,
+    experts: usize,
+    capacity: u32,
+) -> Dispatch<'a> {
+    Dispatch {
+        choices: low.take(tokens),
+        gates: low.take(tokens),
+        counts: low.take(experts),
+        capacity,
+    }
+}
+
+/// The rows from `token` on.
+fn rows_from(states: &mut [f32], token: usize, d_model: usize) -> &mut [f32] {
+    states
+        .get_mut(token.saturating_mul(d_model)..)
+        .unwrap_or_default()
+}
+
+fn copy(to: &mut [f32], from: &[f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}
+
+/// Sets a tile's row to a state, normalized if there is a norm; `scratch` holds D values.
+pub(super) fn set_row(
+    tile: &mut Tile<'_>,
+    row: usize,
+    scratch: &mut [f32],
+    state: &[f32],
+    norm: Option<&(NormKind, NormWeights<'_>)>,
+) {
+    let Some((kind, weights)) = norm else {
+        tile.set(row, state);
+        return;
+    };
+    if let Some(scratch) = scratch.get_mut(..state.len()) {
+        copy(scratch, state);
+        kind.apply(weights, scratch);
+        tile.set(row, scratch);
+    }
+}
+
+/// Fills a tile with the states of `tokens`.
+fn fill(
+    tile: &mut Tile<'_>,
+    scratch: &mut [f32],
+    states: &[f32],
+    d_model: usize,
+    tokens: core::ops::Range<usize>,
+    norm: Option<(NormKind, NormWeights<'_>)>,
+) {
+    for (row, token) in tokens.enumerate() {
+        let state = part(states, token.saturating_mul(d_model), d_model);
+        set_row(tile, row, scratch, state, norm.as_ref());
+    }
+}
+
+/// Stores a linear layer's outputs as rows of `stride` values.
+pub(super) fn project(
+    matrix: &Matrix<'_>,
+    tile: &Tile<'_>,
+    tokens: usize,
+    wide: &mut [f32],
+    stride: usize,
+) {
+    let mut output = Output {
+        rows: wide,
+        stride,
+        op: Op::Store,
+        scatter: None,
+    };
+    linear(matrix, 0..matrix.rows, tile.input(), tokens, &mut output);
+}

@@ -1,0 +1,91 @@
+//! The model and the session that runs it: encoder stack, decoder stack, and the exact plan of the
+//! memory that they need.
+
+mod decode;
+mod encode;
+mod error;
+mod plan;
+mod self_test;
+mod session;
+mod shape;
+
+pub use crate::tensor::arena::Arena;
+pub use decode::Decoder;
+pub use encode::{Encoded, Encoding};
+pub use error::Error;
+pub use plan::{Limits, MemoryPlan};
+pub use session::Session;
+pub use shape::{Shape, StackShape};
+
+use crate::format::{FormatError, Palm};
+
+/// A checked model: the image and the sizes that follow from it.
+///
+/// ```
+/// # fn run(image: &[u8]) -> Result<(), palmtop::format::FormatError> {
+/// use palmtop::{Limits, Model};
+/// let model = Model::parse(image)?;
+/// let bytes = model.arena_bytes(Limits { source: 32, target: 48, beams: 1 });
+/// # let _ = bytes; Ok(()) }
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Model<'m> {
+    palm: Palm<'m>,
+    shape: Shape,
+}
+
+/// Whether a step is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There is more to do: call `poll` again.
+    Pending,
+    /// Done.
+    Ready,
+}
+
+impl<'m> Model<'m> {
+    /// Checks an image's header and tables; works in `const` context.
+    ///
+    /// # Errors
+    /// [`FormatError`] names the first field that is wrong.
+    pub const fn parse(image: &'m [u8]) -> Result<Self, FormatError> {
+        match Palm::parse(image) {
+            Ok(palm) => Ok(Self {
+                palm,
+                shape: Shape::of(&palm),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file.
+    pub const fn palm(&self) -> &Palm<'m> {
+        &self.palm
+    }
+
+    /// Sizes of the model.
+    pub const fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Bytes of the arena that a [`Session`] with these limits needs: exactly so many are enough.
+    /// Saturates where a `usize` cannot hold the number.
+    pub const fn arena_bytes(&self, limits: Limits) -> usize {
+        self.memory_plan(limits).total()
+    }
+
+    /// The plan of the arena.
+    pub const fn memory_plan(&self, limits: Limits) -> MemoryPlan {
+        MemoryPlan::new(&self.shape, limits)
+    }
+
+    /// The limits that the file proposes.
+    pub const fn default_limits(&self) -> Limits {
+        let header = self.palm.header();
+        Limits {
+            source: header.default_source,
+            target: header.default_target,
+            beams: 1,
+        }
+    }
+}

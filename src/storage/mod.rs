@@ -1,0 +1,40 @@
+//! Where the experts' weights come from: mapped memory today, storage read on demand later.
+//!
+//! Everything else is resident: it is read in place from the image.
+
+use crate::format::{ExpertRecord, Palm};
+
+/// An expert's weights could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct StorageError;
+
+/// Gives the blob of an expert when a layer has chosen it.
+///
+/// A call that failed may be tried again: nothing of the session's state depends on it.
+pub trait WeightSource {
+    /// The `expert.len` bytes of the blob, at an address that is a multiple of 16.
+    ///
+    /// # Errors
+    /// [`StorageError`] if they cannot be read.
+    fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError>;
+}
+
+/// Weights in mapped memory: flash, or a file read as a whole.
+#[derive(Debug, Clone, Copy)]
+pub struct Mapped<'m> {
+    palm: Palm<'m>,
+}
+
+impl<'m> Mapped<'m> {
+    /// The experts of this image.
+    pub const fn new(palm: Palm<'m>) -> Self {
+        Self { palm }
+    }
+}
+
+impl WeightSource for Mapped<'_> {
+    fn expert(&mut self, _index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
+        Ok(self.palm.expert_bytes(expert))
+    }
+}

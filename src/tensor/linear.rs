@@ -1,0 +1,126 @@
+//! Linear layers over a batch of token rows: Y = X·Wᵀ + b, each weight row read once.
+
+use super::{Matrix, Values};
+use crate::kernels::{float, integer};
+use core::ops::Range;
+
+/// A batch of rows that enters a linear layer.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// f32 rows of `stride` values.
+    Float { rows: &'a [f32], stride: usize },
+    /// Quantized rows of `stride` bytes (a multiple of 16, padded with zeros), with a scale and a
+    /// zero point per row.
+    Quantized {
+        rows: &'a [i8],
+        stride: usize,
+        scales: &'a [f32],
+        zeros: &'a [i32],
+    },
+}
+
+/// What becomes of an output value y of token t, row r.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// out = y
+    Store,
+    /// out = out · y
+    Multiply,
+    /// out = out + y
+    Add,
+}
+
+/// Where a linear layer's outputs go.
+pub(crate) struct Output<'a> {
+    pub rows: &'a mut [f32],
+    pub stride: usize,
+    pub op: Op,
+    /// For experts: the row of `rows` that each token of the batch goes to, and its gate, which
+    /// multiplies y first.
+    pub scatter: Option<(&'a [u32], &'a [f32])>,
+}
+
+impl Output<'_> {
+    #[inline]
+    fn put(&mut self, token: usize, row: usize, mut y: f32) {
+        let mut target = token;
+        if let Some((tokens, gates)) = self.scatter {
+            target = tokens.get(token).map_or(usize::MAX, |t| *t as usize);
+            y *= gates.get(token).copied().unwrap_or(0.0);
+        }
+        let index = target.saturating_mul(self.stride).saturating_add(row);
+        if let Some(out) = self.rows.get_mut(index) {
+            *out = match self.op {
+                Op::Store => y,
+                Op::Multiply => *out * y,
+                Op::Add => *out + y,
+            };
+        }
+    }
+}
+
+/// Applies rows `range` of `matrix` to `tokens` rows of `input`.
+///
+/// f32 and f16: y = dot(x, w) + b. int8: y = f32(Σ q·w − zero·Σ w) · (x.scale · w.scale) + b.
+/// An input whose kind does not match the matrix gives nothing; the file's check rules it out.
+pub(crate) fn linear(
+    matrix: &Matrix<'_>,
+    range: Range<usize>,
+    input: Input<'_>,
+    tokens: usize,
+    output: &mut Output<'_>,
+) {
+    let mut row = range.start;
+    while row < range.end && row < matrix.rows {
+        let start = row.saturating_mul(matrix.stride);
+        let bias = matrix.bias.get(row).copied();
+        let biased = |y: f32| bias.map_or(y, |b| y + b);
+        match (matrix.values, input) {
+            (Values::F32(values), Input::Float { rows, stride }) => {
+                let weights = part(values, start, matrix.cols);
+                for token in 0..tokens {
+                    let x = part(rows, token.saturating_mul(stride), matrix.cols);
+                    output.put(token, row, biased(float::dot(x, weights)));
+                }
+            }
+            (Values::F16(values), Input::Float { rows, stride }) => {
+                let weights = part(values, start, matrix.cols);
+                for token in 0..tokens {
+                    let x = part(rows, token.saturating_mul(stride), matrix.cols);
+                    output.put(token, row, biased(float::dot_f16(x, weights)));
+                }
+            }
+            (
+                Values::I8 {
+                    values,
+                    scales,
+                    sums,
+                },
+                Input::Quantized {
+                    rows,
+                    stride,
+                    scales: x_scales,
+                    zeros,
+                },
+            ) => {
+                let weights = part(values, start, matrix.stride);
+                let scale = scales.get(row).copied().unwrap_or(0.0);
+                let sum = sums.get(row).copied().unwrap_or(0);
+                for (token, (x_scale, zero)) in x_scales.iter().zip(zeros).take(tokens).enumerate()
+                {
+                    let x = part(rows, token.saturating_mul(stride), matrix.stride);
+                    let dot = integer::dot(x, weights).wrapping_sub(zero.wrapping_mul(sum));
+                    output.put(token, row, biased(dot as f32 * (x_scale * scale)));
+                }
+            }
+            _ => return,
+        }
+        row += 1;
+    }
+}
+
+/// `len` values from `start`, or an empty slice.
+#[inline]
+pub(crate) fn part<T>(values: &[T], start: usize, len: usize) -> &[T] {
+    values.get(start..start.saturating_add(len)).unwrap_or(&[])
+}

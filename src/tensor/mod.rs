@@ -1,0 +1,160 @@
+//! Typed views of the bytes in flash: matrices of int8, f16 or f32 rows, norms, tables.
+//!
+//! The one place where bytes become numbers; `bytemuck`'s checked casts do it, so there is no
+//! `unsafe`. A view whose bytes are not there or not aligned is empty, which a checked
+//! [`Palm`](crate::format::Palm) at an aligned address never gives.
+
+pub(crate) mod arena;
+mod linear;
+
+use crate::format::{Palm, TensorFormat, TensorRecord};
+
+pub(crate) use linear::{Input, Op, Output, linear, part};
+
+/// A matrix in flash, row by row, with an optional bias per row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Matrix<'m> {
+    pub rows: usize,
+    pub cols: usize,
+    /// Values from row to row, padding included.
+    pub stride: usize,
+    pub values: Values<'m>,
+    /// `rows` values, or none.
+    pub bias: &'m [f32],
+}
+
+/// The values of a matrix in their format.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Values<'m> {
+    F32(&'m [f32]),
+    F16(&'m [u16]),
+    I8 {
+        values: &'m [i8],
+        scales: &'m [f32],
+        sums: &'m [i32],
+    },
+}
+
+/// Numbers in `region` from `offset`, or an empty slice.
+fn numbers<T: bytemuck::AnyBitPattern>(region: &[u8], offset: u32, count: usize) -> &[T] {
+    let start = offset as usize;
+    let len = count.saturating_mul(size_of::<T>());
+    region
+        .get(start..start.saturating_add(len))
+        .and_then(|bytes| bytemuck::try_cast_slice(bytes).ok())
+        .unwrap_or(&[])
+}
+
+impl<'m> Matrix<'m> {
+    /// A matrix that is not there; never reached through a checked view.
+    const EMPTY: Self = Self {
+        rows: 0,
+        cols: 0,
+        stride: 0,
+        values: Values::F32(&[]),
+        bias: &[],
+    };
+
+    /// The matrix that `record` describes in `region` (the whole image, or an expert's blob).
+    fn new(region: &'m [u8], record: &TensorRecord) -> Self {
+        let (rows, cols) = (record.rows as usize, record.cols as usize);
+        let stride = record.stride as usize / record.format.bytes();
+        let count = rows.saturating_mul(stride);
+        let values = match record.format {
+            TensorFormat::F32 => Values::F32(numbers(region, record.offset, count)),
+            TensorFormat::F16 => Values::F16(numbers(region, record.offset, count)),
+            TensorFormat::I8 | TensorFormat::U8 => Values::I8 {
+                values: numbers(region, record.offset, count),
+                scales: numbers(region, record.scales, rows),
+                sums: numbers(region, record.sums, rows),
+            },
+        };
+        let bias = match record.bias {
+            0 => &[],
+            offset => numbers(region, offset, rows),
+        };
+        Self {
+            rows,
+            cols,
+            stride,
+            values,
+            bias,
+        }
+    }
+
+    /// Resident tensor `index`.
+    pub fn resident(palm: &Palm<'m>, index: u16) -> Self {
+        palm.tensor(index)
+            .map_or(Self::EMPTY, |record| Self::new(palm.bytes(), &record))
+    }
+
+    /// Tensor `index` of the expert whose blob is given.
+    pub fn of_expert(palm: &Palm<'_>, blob: &'m [u8], index: u16) -> Self {
+        palm.tensor(index)
+            .map_or(Self::EMPTY, |record| Self::new(blob, &record))
+    }
+
+    /// Writes row `index` into `out`, widened or dequantized: q · scale.
+    pub fn row_into(&self, index: usize, out: &mut [f32]) {
+        let start = index.saturating_mul(self.stride);
+        let span = start..start.saturating_add(self.cols);
+        match self.values {
+            Values::F32(values) => {
+                for (out, value) in out.iter_mut().zip(values.get(span).unwrap_or(&[])) {
+                    *out = *value;
+                }
+            }
+            Values::F16(values) => {
+                for (out, value) in out.iter_mut().zip(values.get(span).unwrap_or(&[])) {
+                    *out = crate::kernels::float::widen(*value);
+                }
+            }
+            Values::I8 { values, scales, .. } => {
+                let scale = scales.get(index).copied().unwrap_or(0.0);
+                for (out, value) in out.iter_mut().zip(values.get(span).unwrap_or(&[])) {
+                    *out = f32::from(*value) * scale;
+                }
+            }
+        }
+    }
+
+    /// Row `index` of an f32 matrix, without padding.
+    pub fn row(&self, index: usize) -> &'m [f32] {
+        let start = index.saturating_mul(self.stride);
+        match self.values {
+            Values::F32(values) => values
+                .get(start..start.saturating_add(self.cols))
+                .unwrap_or(&[]),
+            _ => &[],
+        }
+    }
+}
+
+/// Gain and bias of a norm.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NormWeights<'m> {
+    pub gain: &'m [f32],
+    pub bias: &'m [f32],
+}
+
+impl<'m> NormWeights<'m> {
+    /// Norm tensor `index`, or `None` where the model has none.
+    pub fn resident(palm: &Palm<'m>, index: u16) -> Option<Self> {
+        let record = palm.tensor(index)?;
+        let cols = record.cols as usize;
+        Some(Self {
+            gain: numbers(palm.bytes(), record.offset, cols),
+            bias: match record.bias {
+                0 => &[],
+                offset => numbers(palm.bytes(), offset, cols),
+            },
+        })
+    }
+}
+
+/// The bytes of a distance table, or an empty slice where the model has none.
+pub(crate) fn distances<'m>(palm: &Palm<'m>, index: u16) -> &'m [u8] {
+    palm.tensor(index).map_or(&[], |record| {
+        numbers(palm.bytes(), record.offset, record.cols as usize)
+    })
+}
