@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check of the repository, in steps that name themselves.
 
+use std::io::{Write, stdout};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -46,17 +47,18 @@ struct Steps {
 
 impl Steps {
     fn step(&mut self, name: &str, work: impl FnOnce() -> Result<Note>) {
-        eprint!("{name:<44} ");
+        print!("{name:<44} ");
+        let _ = stdout().flush();
         let start = Instant::now();
         let result = work();
         let seconds = start.elapsed().as_secs_f64();
         match result {
             Ok(note) => {
-                eprintln!("ok     {seconds:>6.1} s  {note}");
+                println!("ok     {seconds:>6.1} s  {note}");
                 self.passed += 1;
             }
             Err(error) => {
-                eprintln!("FAILED {seconds:>6.1} s\n{error:#}\n");
+                println!("FAILED {seconds:>6.1} s\n{error:#}\n");
                 self.failed.push(name.to_owned());
             }
         }
@@ -80,9 +82,9 @@ pub fn run(args: &Args) -> Result<()> {
         let toolchain = toolchain::find()?;
         boards(&mut steps, &toolchain, args.words);
     }
-    eprintln!("{:.0} s in all", start.elapsed().as_secs_f64());
+    println!("{:.0} s in all", start.elapsed().as_secs_f64());
     for name in &steps.failed {
-        eprintln!("failed: {name}");
+        println!("failed: {name}");
     }
     println!("{} passed, {} failed", steps.passed, steps.failed.len());
     if steps.failed.is_empty() {
