@@ -291,7 +291,7 @@ const fn linear(palm: &Palm<'_>, index: u16, rows: u32, cols: u32, expert: Optio
     fits && serves(palm, index, rows, cols, rows, expert)
 }
 
-/// An f32 matrix without bias.
+/// An f32 matrix.
 const fn float(palm: &Palm<'_>, index: u16, rows: u32, cols: u32) -> bool {
     matches!(format_of(palm, index), Some(TensorFormat::F32))
         && serves(palm, index, rows, cols, rows, None)

@@ -48,7 +48,7 @@ pub struct NoTrace;
 
 impl RouteTrace for NoTrace {}
 
-/// The router of a sparse layer: softmax(W·x) over the experts, in f32.
+/// The router of a sparse layer: softmax(W·x + b) over the experts, in f32.
 pub(crate) struct Router<'m> {
     pub weights: Matrix<'m>,
 }
@@ -57,7 +57,12 @@ impl Router<'_> {
     /// Fills `probabilities` and gives the index of the greatest, the lower among equals.
     pub fn probabilities(&self, x: &[f32], probabilities: &mut [f32]) -> usize {
         for (expert, p) in probabilities.iter_mut().enumerate() {
-            *p = float::dot(x, self.weights.row(expert));
+            let logit = float::dot(x, self.weights.row(expert));
+            *p = self
+                .weights
+                .bias
+                .get(expert)
+                .map_or(logit, |bias| logit + bias);
         }
         softmax::softmax(probabilities);
         let (mut best, mut greatest) = (0, f32::NEG_INFINITY);
