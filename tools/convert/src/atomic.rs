@@ -1,0 +1,56 @@
+//! Writes a file so that it is there whole or not at all.
+
+use std::io::{Error, ErrorKind, Result, Write};
+use std::path::Path;
+
+/// Writes `bytes` to a temporary file in the same folder, flushes it to the disk and renames it.
+///
+/// # Errors
+/// As the system reports them; nothing half-written is left. Folders are refused.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    if path.is_dir() {
+        let problem = format!("{} is a folder; name a file", path.display());
+        return Err(Error::new(ErrorKind::IsADirectory, problem));
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder
+        .prefix(".palm-")
+        .suffix(".part")
+        .tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_atomically;
+
+    #[test]
+    fn replaces_a_file_and_leaves_nothing_else() -> std::io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("a.palm");
+        write_atomically(&path, b"old")?;
+        write_atomically(&path, b"new")?;
+        assert_eq!(std::fs::read(&path)?, b"new");
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_a_folder_and_a_missing_parent() -> std::io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let error = write_atomically(folder.path(), b"x").err();
+        assert!(error.is_some_and(|error| error.to_string().contains("is a folder")));
+        assert!(write_atomically(&folder.path().join("none/a.palm"), b"x").is_err());
+        assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
+        Ok(())
+    }
+}
