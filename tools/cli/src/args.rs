@@ -1,0 +1,90 @@
+//! Arguments that several commands share.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use palmtop_convert::Weights;
+
+use crate::failure::{Failure, misused};
+
+/// Which model, and how to convert it if it is a checkpoint.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A .palm file, or a checkpoint folder (config.json and safetensors), which is converted on
+    /// the fly
+    #[arg(value_name = "MODEL")]
+    pub path: PathBuf,
+
+    /// How to store the matrices of a checkpoint folder [default: int8]
+    #[arg(long, value_name = "FORMAT")]
+    pub weights: Option<WeightsArg>,
+}
+
+/// Storage formats of matrices, as `--weights` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WeightsArg {
+    /// Signed bytes, a scale per row; activations, attention and caches are int8 too
+    Int8,
+    /// Half precision, widened to f32 for arithmetic
+    F16,
+    /// Single precision, as the checkpoint has them
+    F32,
+}
+
+impl From<WeightsArg> for Weights {
+    fn from(arg: WeightsArg) -> Self {
+        match arg {
+            WeightsArg::Int8 => Self::Int8,
+            WeightsArg::F16 => Self::F16,
+            WeightsArg::F32 => Self::F32,
+        }
+    }
+}
+
+/// Token ids on the command line: `5,6,7`, spaces allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids(pub Vec<u32>);
+
+impl FromStr for Ids {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ids = text
+            .split([',', ' ', '\t'])
+            .filter(|part| !part.is_empty())
+            .map(|part| {
+                part.parse()
+                    .map_err(|_| format!("`{part}` is not a token id"))
+            })
+            .collect::<Result<Vec<u32>, _>>()?;
+        if ids.is_empty() {
+            return Err("no ids: give at least one, as in 5,6,7".to_owned());
+        }
+        Ok(Self(ids))
+    }
+}
+
+/// Only greedy search is there as yet.
+pub fn only_greedy(beams: u32) -> Result<(), Failure> {
+    if beams > 1 {
+        return Err(
+            misused(format!("--beams {beams}: beam search is not supported yet"))
+                .help("leave --beams out, or give --beams 1 for greedy search"),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_separated_by_commas_or_spaces() {
+        assert_eq!("5,6, 7".parse(), Ok(Ids(vec![5, 6, 7])));
+        assert!("".parse::<Ids>().is_err());
+        assert!("5,x".parse::<Ids>().is_err());
+        assert!("-1".parse::<Ids>().is_err());
+    }
+}

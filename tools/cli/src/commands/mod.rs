@@ -1,0 +1,8 @@
+//! The subcommands, a file each: their arguments and what they do.
+
+pub mod bench;
+pub mod convert;
+pub mod eval;
+pub mod inspect;
+pub mod logits;
+pub mod run;

@@ -1,0 +1,5 @@
+//! How outputs are compared with what was expected: the data, the scores, the intervals.
+
+pub mod dataset;
+pub mod score;
+pub mod stats;

@@ -1,0 +1,115 @@
+//! Text to ids and back, by the tokenizer in the file.
+
+use anyhow::Result;
+use palmtop::format::Palm;
+use palmtop::text::Tokenizer;
+
+use crate::failure::failed;
+
+/// How `run` reads its input and prints its output.
+#[derive(Debug)]
+pub enum Codec<'m> {
+    /// Text, by the file's tokenizer.
+    Text(Tokenizer<'m>),
+    /// Token ids as decimal numbers.
+    Ids,
+}
+
+impl<'m> Codec<'m> {
+    /// The file's tokenizer; an error that says what to do if it has none.
+    pub fn text(palm: &Palm<'m>) -> Result<Self> {
+        match Tokenizer::of(palm) {
+            Some(tokenizer) => Ok(Self::Text(tokenizer)),
+            None => Err(failed("the model has no tokenizer: it takes ids, not text")
+                .help("`palmtop run MODEL --ids \"5 6 7\"` runs ids, `palmtop logits` gives logits")
+                .into()),
+        }
+    }
+
+    /// The ids of a text, never none.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        match self {
+            Self::Text(tokenizer) => {
+                if text.is_empty() {
+                    return Err(empty());
+                }
+                // A piece has at least a byte; the tokenizer may add an id in front and one behind.
+                let mut ids = vec![0; text.len() + 2];
+                let len = tokenizer.encode(text, &mut ids)?;
+                ids.truncate(len);
+                Ok(ids)
+            }
+            Self::Ids => {
+                if text.trim().is_empty() {
+                    return Err(empty());
+                }
+                let crate::args::Ids(ids) = text.parse().map_err(|e: String| failed(e))?;
+                Ok(ids)
+            }
+        }
+    }
+
+    /// What an id prints, on its own.
+    pub fn piece(&self, id: u32) -> String {
+        match self {
+            Self::Text(tokenizer) => String::from_utf8_lossy(tokenizer.piece(id)).into_owned(),
+            Self::Ids => id.to_string(),
+        }
+    }
+
+    /// The text of the generated ids. Bytes that are not UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        match self {
+            Self::Text(tokenizer) => {
+                let mut text = Vec::new();
+                tokenizer.decode(ids, |bytes| text.extend_from_slice(bytes));
+                String::from_utf8_lossy(&text).into_owned()
+            }
+            Self::Ids => {
+                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                ids.join(" ")
+            }
+        }
+    }
+}
+
+fn empty() -> anyhow::Error {
+    failed("the text is empty: there is nothing to run")
+        .help("give at least one character")
+        .into()
+}
+
+/// Keeps a text on one line: line breaks become `\n` and `\r`.
+pub fn one_line(text: &str) -> String {
+    text.replace('\n', "\\n").replace('\r', "\\r")
+}
+
+/// Checks ids against the vocabulary, before the core does, to say where they came from.
+pub fn check_ids(ids: &[u32], vocab: u32, place: &str) -> Result<()> {
+    match ids.iter().position(|id| *id >= vocab) {
+        None => Ok(()),
+        Some(at) => Err(failed(format!(
+            "{place}: id {} at position {at} is out of the vocabulary of {vocab}",
+            ids[at]
+        ))
+        .help(format!("ids go from 0 to {}", vocab - 1))
+        .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn breaks_are_escaped() {
+        assert_eq!(one_line("a\nb\r"), "a\\nb\\r");
+    }
+
+    #[test]
+    fn ids_out_of_the_vocabulary_are_named() {
+        assert!(check_ids(&[1, 2], 3, "input").is_ok());
+        let error = check_ids(&[1, 3], 3, "input").unwrap_err().to_string();
+        assert!(error.contains("id 3 at position 1") && error.contains("vocabulary of 3"));
+    }
+}
