@@ -27,6 +27,7 @@ macro_rules! ensure {
 type Checked<T = ()> = Result<T, FormatError>;
 
 /// Magic, version, lengths, the head's CRC, sections and the places of the tables.
+#[allow(clippy::absurd_extreme_comparisons)] // while MINOR is 0
 pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
     let total = tri!(Palm::total_len(bytes));
     let (major, minor) = (u16_at(bytes, 8), u16_at(bytes, 10));
@@ -48,7 +49,7 @@ pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
     let h = Header::read(bytes);
     let head_len = h.head_len as usize;
     ensure!(
-        head_len % ALIGN == 0 && head_len >= HEADER_LEN + 4 && h.head_len <= total,
+        head_len.is_multiple_of(ALIGN) && head_len >= HEADER_LEN + 4 && h.head_len <= total,
         FormatError::Header { field: "head_len" }
     );
     let Some(covered) = span(bytes, 0, head_len - 4) else {
@@ -70,7 +71,7 @@ pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
         FormatError::Header { field: "total_len" }
     );
     ensure!(
-        h.experts_section.len == 0 || h.experts_section.offset as usize % PAGE == 0,
+        h.experts_section.len == 0 || (h.experts_section.offset as usize).is_multiple_of(PAGE),
         FormatError::Section { index: 3 }
     );
 
@@ -92,7 +93,7 @@ pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
 /// The section begins where the part before it ends; gives its own end.
 const fn section(index: u32, section: Section, end: u64) -> Checked<u64> {
     ensure!(
-        section.offset as u64 == end && section.len as usize % ALIGN == 0,
+        section.offset as u64 == end && (section.len as usize).is_multiple_of(ALIGN),
         FormatError::Section { index }
     );
     Ok(end + section.len as u64)
@@ -102,7 +103,7 @@ const fn table(h: &Header, table: Table, record: usize, name: &'static str) -> C
     let end = table.offset as u64 + table.count as u64 * record as u64;
     ensure!(
         table.offset as usize >= HEADER_LEN
-            && table.offset % 4 == 0
+            && table.offset.is_multiple_of(4)
             && end <= h.head_len as u64 - 4,
         FormatError::Table { name }
     );
@@ -145,7 +146,7 @@ const fn fields(h: &Header) -> Checked {
     field!(head_scale, h.head_scale.is_finite());
     field!(
         encoder_buckets,
-        h.encoder_buckets % 2 == 0 && h.encoder_buckets <= 512
+        h.encoder_buckets.is_multiple_of(2) && h.encoder_buckets <= 512
     );
     field!(decoder_buckets, h.decoder_buckets <= 256);
     field!(max_source, h.max_source <= MAX_ROWS as u32);
@@ -213,11 +214,14 @@ const fn tensor(palm: &Palm<'_>, index: u32) -> Checked {
         stride,
         t.stride as usize == (t.cols as usize * t.format.bytes()).next_multiple_of(ALIGN)
     );
-    field!(offset, t.offset as usize % ALIGN == 0);
+    field!(offset, (t.offset as usize).is_multiple_of(ALIGN));
     let quantized = matches!(t.format, TensorFormat::I8);
-    field!(scales, t.scales % 4 == 0 && (t.scales != 0) == quantized);
-    field!(sums, t.sums % 4 == 0 && (t.sums != 0) == quantized);
-    field!(bias, t.bias % 4 == 0);
+    field!(
+        scales,
+        t.scales.is_multiple_of(4) && (t.scales != 0) == quantized
+    );
+    field!(sums, t.sums.is_multiple_of(4) && (t.sums != 0) == quantized);
+    field!(bias, t.bias.is_multiple_of(4));
     if t.in_expert {
         return Ok(());
     }
@@ -494,7 +498,10 @@ const fn experts(palm: &Palm<'_>) -> Checked {
         }
         let e = palm.expert(index);
         field!(offset, e.offset as u64 == end);
-        field!(len, e.len >= ALIGN as u32 && e.len as usize % ALIGN == 0);
+        field!(
+            len,
+            e.len >= ALIGN as u32 && (e.len as usize).is_multiple_of(ALIGN)
+        );
         end += e.len as u64;
         let inside = end <= h.experts_section.offset as u64 + h.experts_section.len as u64;
         field!(len, inside);

@@ -71,7 +71,7 @@ impl<'m> Palm<'m> {
 
     /// Whether the image lies at a multiple of 16, as typed reads need it.
     pub fn is_aligned(&self) -> bool {
-        self.bytes.as_ptr().addr() % super::ALIGN == 0
+        self.bytes.as_ptr().addr().is_multiple_of(super::ALIGN)
     }
 
     /// A section's bytes, padding included.

@@ -40,7 +40,7 @@ pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
         }
     }
     let range = high - low;
-    if !(range >= TINY && range <= f32::MAX) {
+    if !(TINY..=f32::MAX).contains(&range) {
         q.fill(0);
         return Affine::default();
     }
@@ -70,7 +70,7 @@ pub fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> f32 {
             greatest = magnitude;
         }
     }
-    if !(greatest >= TINY && greatest <= f32::MAX) {
+    if !(TINY..=f32::MAX).contains(&greatest) {
         q.fill(0);
         return 0.0;
     }

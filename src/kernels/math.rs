@@ -7,7 +7,8 @@
 //! subtraction, multiplication and division in round-to-nearest-even, bit
 //! casts, and integer arithmetic and comparisons. Each operation is written in
 //! the order in which it must be evaluated and none may be fused; there is no
-//! `mul_add`, no `f64`, and no call into a C or Rust math library. Hence a
+//! `mul_add`, no `f64`, and no call into a math library but for `libm::sqrtf`,
+//! which IEEE 754 fixes too. Hence a
 //! hosted x86-64 build, a soft-float Cortex-M0, a Cortex-M4F and a RISC-V core
 //! agree on every result. The golden hashes in `tests/math.rs` guard this.
 //!
@@ -320,63 +321,11 @@ fn erf_tiny(x: f32) -> f32 {
 /// `sqrt(±0.0)` is `±0.0`; `sqrt(+inf)` is `+inf`; a negative argument or NaN
 /// gives NaN.
 ///
-/// # Operations
 ///
-/// Integers only: one result bit a step, 25 steps of a shift, a comparison and
-/// at most one subtraction.
+/// It is `libm`'s, which works on integers where there is no instruction.
 #[must_use]
 pub fn sqrt(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let magnitude = bits & MAGNITUDE;
-    if magnitude == 0 {
-        return x;
-    }
-    if magnitude > INFINITY || bits != magnitude {
-        return f32::NAN;
-    }
-    if magnitude == INFINITY {
-        return f32::INFINITY;
-    }
-
-    // x = significand * 2^(field - 150), significand in [2^23, 2^24).
-    let (field, significand) = if magnitude < MIN_NORMAL {
-        // 8 <= leading_zeros <= 31, at most 23 of which shift.
-        let shift = magnitude.leading_zeros().wrapping_sub(8);
-        (1_u32.wrapping_sub(shift), magnitude << (shift & 31))
-    } else {
-        (magnitude >> 23, (magnitude & (MIN_NORMAL - 1)) | MIN_NORMAL)
-    };
-    // Make the exponent even: the true exponent is field - 127, so an even
-    // field takes a factor of two into the significand.
-    let odd = field & 1;
-    let significand = significand << (1 - odd);
-    // Exponent field of the root, less the one that the significand's leading
-    // bit will add: floor((field - 127) / 2) + 127 - 1. The bias of 4096 keeps
-    // the halved number positive for subnormal arguments.
-    let root_field =
-        (field.wrapping_add(odd).wrapping_add(4096 - 128) >> 1).wrapping_sub(2048 - 126);
-
-    // 25 bits of the root of significand * 2^25, which lies in [2^48, 2^50).
-    // The radicand enters from the top, two bits a step; it has 50 bits, of
-    // which the low ones are zero.
-    let mut radicand = significand << 7;
-    let mut remainder = 0_u32;
-    let mut root = 0_u32;
-    let mut step = 0;
-    while step < 25 {
-        remainder = (remainder << 2) | (radicand >> 30);
-        radicand <<= 2;
-        let trial = (root << 2) | 1;
-        root <<= 1;
-        if remainder >= trial {
-            remainder = remainder.wrapping_sub(trial);
-            root |= 1;
-        }
-        step += 1;
-    }
-    // The last of the 25 bits rounds. A tie cannot occur: the square of a root
-    // with 25 significant bits has more bits than any radicand.
-    f32::from_bits((root_field << 23).wrapping_add((root + 1) >> 1))
+    libm::sqrtf(x)
 }
 
 /// Rounds to the nearest integer, halves to the even one, for `|x| <= 2^22`.

@@ -42,7 +42,7 @@ pub fn weights(
             greatest = *e;
         }
     }
-    if !(greatest >= super::integer::TINY && greatest <= f32::MAX) {
+    if !(super::integer::TINY..=f32::MAX).contains(&greatest) {
         p.fill(0);
         return 0.0;
     }

@@ -61,7 +61,7 @@ impl<'m, 'a, S: WeightSource> Session<'m, 'a, S> {
         if !model.palm().is_aligned() {
             return Err(Error::ModelMisaligned);
         }
-        if arena.as_ptr().addr() % crate::format::ALIGN != 0 {
+        if !arena.as_ptr().addr().is_multiple_of(crate::format::ALIGN) {
             return Err(Error::ArenaMisaligned);
         }
         let plan = model.memory_plan(limits);
