@@ -45,10 +45,14 @@ impl Console {
         self.text(" ").raw(digits.get(first..).unwrap_or_default())
     }
 
-    /// Writes a space and bytes of text, with `\\`, `\n` and `\xNN` for what is not printable ASCII.
+    /// Writes a space and a decimal number of 32 bits.
+    pub fn n(&mut self, value: u32) -> &mut Self {
+        self.number(value.into())
+    }
+
+    /// Writes bytes of text, with `\\`, `\n` and `\xNN` for what is not printable ASCII.
     pub fn escaped(&mut self, bytes: &[u8]) -> &mut Self {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        self.text(" ");
         for &byte in bytes {
             match byte {
                 b'\\' => self.text("\\\\"),

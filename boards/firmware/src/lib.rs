@@ -3,13 +3,18 @@
 #![no_std]
 
 pub mod counter;
+pub mod errors;
+mod fault;
 pub mod host;
+pub mod request;
+pub mod runner;
 pub mod stack;
 
 use core::panic::PanicInfo;
 
 use counter::Counter;
 use host::Console;
+use runner::{Buffers, Runner, Stop};
 use stack::Paint;
 
 /// What distinguishes one board from another.
@@ -24,17 +29,34 @@ pub struct Board {
     pub mhz: u32,
 }
 
-/// Runs the firmware.
-pub fn run(board: &Board, _arena: &'static mut [u8]) -> ! {
+/// Runs `request.txt` on the model at the board's address and reports on the host's console; ends
+/// with exit code 0, or 1 after an `error` line.
+pub fn run(board: &Board, arena: &'static mut [u8]) -> ! {
     let (top, floor) = stack::bounds();
+    let paint = Paint::new(floor);
     let counter = Counter::start(board.mhz);
     let mut out = Console::open();
     out.text("board ").text(board.name).end();
     let (expected, counted) = counter.check();
     out.text("counter").number(expected).number(counted).end();
-    let paint = Paint::new(floor);
+    // SAFETY: the board promises memory of this length there; nothing ever writes to it.
+    let window = unsafe { core::slice::from_raw_parts(board.model as *const u8, board.window) };
+    let result =
+        Runner::new(window, arena, &counter, &mut out).and_then(|runner| runner.run(buffers()));
     out.text("stack").number(paint.peak(top) as u64).end();
+    match result {
+        Ok(()) => out.text("done").end(),
+        Err(Stop) => semihosting::process::exit(1),
+    }
     semihosting::process::exit(0)
+}
+
+/// The one set of buffers; for [`run`], which runs once.
+fn buffers() -> &'static mut Buffers {
+    static mut BUFFERS: Buffers = Buffers::new();
+    let buffers = &raw mut BUFFERS;
+    // SAFETY: `run` never returns and calls this once, so there is no second reference.
+    unsafe { &mut *buffers }
 }
 
 #[panic_handler]
@@ -42,9 +64,7 @@ fn panic(info: &PanicInfo) -> ! {
     let mut out = Console::open();
     out.text("panic");
     if let Some(place) = info.location() {
-        out.text(" ")
-            .text(place.file())
-            .number(u64::from(place.line()));
+        out.text(" ").text(place.file()).n(place.line());
     }
     out.end();
     semihosting::process::exit(101)

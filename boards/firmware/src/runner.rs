@@ -1,0 +1,333 @@
+//! Runs requests through a model and reports what they took.
+
+use palmtop::format::Palm;
+use palmtop::generate::{argmax, greedy};
+use palmtop::text::Tokenizer;
+use palmtop::{Decoder, Error, Limits, Model, NoTrace, Session};
+
+use crate::counter::Counter;
+use crate::errors;
+use crate::host::{Console, Floats, Lines, MAX_LINE};
+use crate::request::{Wish, read_numbers};
+
+/// Most tokens of a source or a target.
+const MAX_TOKENS: usize = 1024;
+
+/// Memory for lines and ids; a static, since it would not fit on a small stack.
+pub struct Buffers {
+    line: [u8; MAX_LINE],
+    source: [u32; MAX_TOKENS],
+    target: [u32; MAX_TOKENS],
+    forced: [u32; MAX_TOKENS],
+}
+
+impl Buffers {
+    /// Zeros.
+    #[must_use]
+    pub const fn new() -> Self {
+        let ids = [0; MAX_TOKENS];
+        Self {
+            line: [0; MAX_LINE],
+            source: ids,
+            target: ids,
+            forced: ids,
+        }
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a request has said so far.
+struct Settings {
+    limits: Limits,
+    max_tokens: usize,
+    logits: Option<Floats>,
+    /// Ids in `Buffers::forced` for the next input.
+    forced: usize,
+}
+
+/// A model in the memory that a board shows, a console, and what it takes to run.
+pub struct Runner<'a> {
+    model: Model<'static>,
+    arena: &'a mut [u8],
+    counter: &'a Counter,
+    out: &'a mut Console,
+}
+
+/// Nothing more can be done; the reason has been reported.
+pub struct Stop;
+
+impl<'a> Runner<'a> {
+    /// Finds the model at the start of `window` and checks all of it.
+    ///
+    /// # Errors
+    /// [`Stop`] if there is no sound model.
+    pub fn new(
+        window: &'static [u8],
+        arena: &'a mut [u8],
+        counter: &'a Counter,
+        out: &'a mut Console,
+    ) -> Result<Self, Stop> {
+        let model = Palm::total_len(window).and_then(|length| {
+            let image = window.get(..length as usize).unwrap_or(window);
+            let model = Model::parse(image)?;
+            model.palm().verify()?;
+            Ok(model)
+        });
+        match model {
+            Ok(model) => {
+                out.text("model")
+                    .number(model.palm().bytes().len() as u64)
+                    .end();
+                Ok(Self {
+                    model,
+                    arena,
+                    counter,
+                    out,
+                })
+            }
+            Err(error) => {
+                errors::format(out, error);
+                Err(Stop)
+            }
+        }
+    }
+
+    /// Runs every line of `request.txt`.
+    ///
+    /// # Errors
+    /// [`Stop`] at the first line that cannot be done.
+    pub fn run(mut self, buffers: &mut Buffers) -> Result<(), Stop> {
+        let mut settings = Settings {
+            limits: self.model.default_limits(),
+            max_tokens: MAX_TOKENS,
+            logits: None,
+            forced: 0,
+        };
+        let Buffers {
+            line,
+            source,
+            target,
+            forced,
+        } = buffers;
+        let Some(mut lines) = Lines::open(c"request.txt", line) else {
+            self.out
+                .text("error request: no request.txt in the host's folder")
+                .end();
+            return Err(Stop);
+        };
+        let mut arena_shown = 0;
+        while let Some(line) = lines.next_line() {
+            match Wish::parse(line) {
+                Wish::Nothing => {}
+                Wish::Limits { source, target } => {
+                    settings.limits = Limits {
+                        source,
+                        target,
+                        beams: 1,
+                    };
+                }
+                Wish::Max(most) => settings.max_tokens = most as usize,
+                Wish::Logits => match Floats::create(c"logits.bin") {
+                    Some(file) => settings.logits = Some(file),
+                    None => return self.stop("logits.bin cannot be created"),
+                },
+                Wish::SelfTest => self.self_test(settings.limits, source)?,
+                Wish::Force(ids) => match read_numbers(ids, forced) {
+                    Some(count) => settings.forced = count,
+                    None => return self.stop("ids to force are not numbers, or too many"),
+                },
+                Wish::Ids(ids) => {
+                    self.start_input(settings.limits, &mut arena_shown);
+                    let Some(count) = read_numbers(ids, source) else {
+                        return self.stop("ids are not numbers, or too many");
+                    };
+                    self.input(&source[..count], target, forced, &mut settings)?;
+                }
+                Wish::Text(text) => {
+                    self.start_input(settings.limits, &mut arena_shown);
+                    let count = self.encode_text(text, source)?;
+                    self.input(&source[..count], target, forced, &mut settings)?;
+                }
+                Wish::Unknown => return self.stop("a line is not understood"),
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, why: &str) -> Result<(), Stop> {
+        self.out.text("error request: ").text(why).end();
+        Err(Stop)
+    }
+
+    fn start_input(&mut self, limits: Limits, arena_shown: &mut usize) {
+        let bytes = self.model.arena_bytes(limits);
+        if bytes != *arena_shown {
+            self.out.text("arena").number(bytes as u64).end();
+            *arena_shown = bytes;
+        }
+        self.out.text("input").end();
+    }
+
+    fn encode_text(&mut self, text: &[u8], ids: &mut [u32]) -> Result<usize, Stop> {
+        let Some(tokenizer) = Tokenizer::of(self.model.palm()) else {
+            self.out
+                .text("error text: the model has no tokenizer; give ids")
+                .end();
+            return Err(Stop);
+        };
+        let Ok(text) = str::from_utf8(text) else {
+            self.out.text("error text: not UTF-8").end();
+            return Err(Stop);
+        };
+        let start = self.counter.now();
+        match tokenizer.encode(text, ids) {
+            Ok(count) => {
+                self.out
+                    .text("tokenizer")
+                    .number(self.counter.since(start))
+                    .end();
+                Ok(count)
+            }
+            Err(error) => {
+                errors::text(self.out, error);
+                Err(Stop)
+            }
+        }
+    }
+
+    /// A session in exactly the bytes that the plan says, so that a plan that is too small shows.
+    fn session(&mut self, limits: Limits) -> Result<Session<'static, '_>, Error> {
+        let needed = self.model.arena_bytes(limits);
+        let got = self.arena.len();
+        let arena = self
+            .arena
+            .get_mut(..needed)
+            .ok_or(Error::ArenaTooSmall { needed, got })?;
+        Session::new(self.model, limits, arena)
+    }
+
+    fn self_test(&mut self, limits: Limits, ids: &mut [u32]) -> Result<(), Stop> {
+        match self
+            .session(limits)
+            .and_then(|mut session| session.self_test(ids))
+        {
+            Ok(()) => {
+                self.out.text("selftest passed").end();
+                Ok(())
+            }
+            Err(error) => {
+                errors::run(self.out, error);
+                Err(Stop)
+            }
+        }
+    }
+
+    /// Encodes a source, and generates from it or feeds what is forced.
+    fn input(
+        &mut self,
+        source: &[u32],
+        target: &mut [u32],
+        forced: &[u32],
+        settings: &mut Settings,
+    ) -> Result<(), Stop> {
+        self.out.text("ids");
+        for id in source {
+            self.out.number((*id).into());
+        }
+        self.out.end();
+        let most = settings
+            .max_tokens
+            .min(target.len())
+            .min(settings.limits.target as usize);
+        let forced = forced
+            .get(..core::mem::take(&mut settings.forced))
+            .unwrap_or_default();
+        let generated = self.generate(source, target, forced, most, settings);
+        let count = match generated {
+            Ok(count) => count,
+            Err(error) => {
+                errors::run(self.out, error);
+                return Err(Stop);
+            }
+        };
+        if let Some(tokenizer) = Tokenizer::of(self.model.palm()) {
+            self.out.text("output ");
+            tokenizer.decode(&target[..count], |piece| {
+                self.out.escaped(piece);
+            });
+            self.out.end();
+        }
+        Ok(())
+    }
+
+    /// Fills `target` and says how many tokens there are.
+    fn generate(
+        &mut self,
+        source: &[u32],
+        target: &mut [u32],
+        forced: &[u32],
+        most: usize,
+        settings: &mut Settings,
+    ) -> Result<usize, Error> {
+        let needed = self.model.arena_bytes(settings.limits);
+        let got = self.arena.len();
+        let arena = self
+            .arena
+            .get_mut(..needed)
+            .ok_or(Error::ArenaTooSmall { needed, got })?;
+        let mut session = Session::new(self.model, settings.limits, arena)?;
+        let start = self.counter.now();
+        let encoded = session.encode(source)?;
+        self.out
+            .text("encoder")
+            .number(self.counter.since(start))
+            .end();
+        let mut decoder = encoded.decoder();
+        let mut then = self.counter.now();
+        let mut count = 0;
+        let mut emit = |id: u32| {
+            let instructions = self.counter.since(then);
+            self.out
+                .text("token")
+                .number(id.into())
+                .number(instructions)
+                .end();
+            if let Some(slot) = target.get_mut(count) {
+                *slot = id;
+                count += 1;
+            }
+            then = self.counter.now();
+        };
+        if forced.is_empty() {
+            greedy(&mut decoder, most, &mut NoTrace, emit)?;
+        } else {
+            for &id in forced {
+                emit(argmax(decoder.step(id)?));
+                write(settings, &mut decoder);
+            }
+            return Ok(count);
+        }
+        if settings.logits.is_some() {
+            decoder.restart();
+            let mut id = self.model.palm().header().decoder_start;
+            for &next in target.iter().take(count) {
+                decoder.step(id)?;
+                write(settings, &mut decoder);
+                id = next;
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// Writes the logits of the last step, if they are wanted.
+fn write(settings: &mut Settings, decoder: &mut Decoder<'_, '_, '_, palmtop::storage::Mapped<'_>>) {
+    if let Some(file) = &mut settings.logits {
+        file.write(decoder.logits());
+    }
+}
