@@ -30,6 +30,7 @@ pub(super) fn build(
     let name = config.text("dense_act_fn")?.unwrap_or("relu");
     let activation = activation(&config, "dense_act_fn", name)?;
     let experts = config.size("num_experts", 8, usize::from(u16::MAX))?;
+    let router_bias = config.flag("router_bias", false)?;
     let capacity = config.size("expert_capacity", 64, u32::MAX as usize)? as u32;
     let shape = Shape {
         d_ff: config.size("d_ff", 2048, MAX_COLS)?,
@@ -48,7 +49,7 @@ pub(super) fn build(
             return Ok(FeedForward::Dense(block));
         }
         let router = format!("{name}.router.classifier");
-        let router = linear(checkpoint, &router, (experts, d_model), false)?;
+        let router = linear(checkpoint, &router, (experts, d_model), router_bias)?;
         let expert = |expert: usize| {
             let name = format!("{name}.experts.expert_{expert}");
             t5::block(checkpoint, &name, dims, activation, false)
@@ -92,8 +93,6 @@ fn is_sparse(index: usize, step: usize) -> bool {
 }
 
 fn refuse_other_routers(config: &Config) -> Result<(), ConvertError> {
-    let biased = "routers with a bias are not supported";
-    config.must_be("router_bias", &json!(false), biased)?;
     let f32_only = "only routers in float32 are supported";
     config.must_be("router_dtype", &json!("float32"), f32_only)?;
     let top1 = "only `tokens_masked` (top-1) routing is supported";
