@@ -137,11 +137,11 @@ impl MemoryPlan {
             encoder_states: source * row,
             encoder_kv,
             encode_scratch,
-            cross_kv: kv(shape, decoder, limits.source) * decoder.layers as u64,
+            cross_kv: kv(shape, decoder, limits.source).saturating_mul(decoder.layers as u64),
             cross_scratch,
             self_kv: kv(shape, decoder, limits.target)
-                * decoder.layers as u64
-                * limits.beams as u64,
+                .saturating_mul(decoder.layers as u64)
+                .saturating_mul(limits.beams as u64),
             decoder_state: row,
             decode_scratch: max(decode_scratch, head),
         }
