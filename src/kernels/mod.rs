@@ -2,7 +2,7 @@
 //! instruction set, returns the same ones.
 //!
 //! Kernels know no layers and no models: they take slices. What they may use: `core`, `libm::sqrtf`
-//! and `half` (both exact on every target), and each other.
+//! (exact on every target), and each other.
 #![doc = include_str!("CONTRACT.md")]
 
 pub mod activation;
