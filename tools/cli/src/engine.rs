@@ -20,11 +20,11 @@ pub struct Engine<'m> {
 /// What came out for one input.
 #[derive(Debug)]
 pub struct Answer {
-    /// The generated ids, without the start and without the end.
+    /// The generated ids: without the start token, with the end token if there was one.
     pub ids: Vec<u32>,
     /// Decoder steps that were computed.
     pub steps: usize,
-    /// Whether the target limit ended the output.
+    /// Whether the target limit was reached before the model ended by itself.
     pub cut: bool,
     /// Arena bytes at the limits of this input.
     pub arena_bytes: usize,
@@ -60,7 +60,14 @@ impl<'m> Engine<'m> {
         let bytes = self.model.arena_bytes(limits);
         let blocks = bytes.div_ceil(ALIGN);
         if self.arena.len() < blocks {
-            self.arena = vec![0; blocks];
+            let more = blocks - self.arena.len();
+            self.arena.try_reserve_exact(more).map_err(|_| {
+                failed(format!(
+                    "this machine has no memory for an arena of {bytes} bytes"
+                ))
+                .help("shorten the input, or generate fewer tokens")
+            })?;
+            self.arena.resize(blocks, 0);
         }
         let arena = &mut bytemuck::cast_slice_mut(&mut self.arena)[..bytes];
         Ok(Session::new(self.model, limits, arena)?)
@@ -92,10 +99,8 @@ impl<'m> Engine<'m> {
         };
         let decode = start.elapsed();
         let ended = h.eos != NONE32 && ids.last() == Some(&h.eos);
-        if ended {
-            ids.pop();
-        }
-        let cut = !ended && h.eos != NONE32;
+        let forced = h.forced_eos != NONE32 && steps == most;
+        let cut = h.eos != NONE32 && (!ended || forced);
         Ok(Answer {
             ids,
             steps,
@@ -108,6 +113,17 @@ impl<'m> Engine<'m> {
     }
 }
 
+/// Most tokens to generate: as many as asked for, or the model's default, and never more than it
+/// has positions for.
+pub fn most_tokens(h: &Header, asked: Option<u32>) -> u32 {
+    let most = if h.max_target > 0 {
+        h.max_target
+    } else {
+        u32::MAX
+    };
+    asked.unwrap_or(h.default_target).min(most)
+}
+
 /// Limits for a source of this length, within what the model can take.
 pub fn limits(h: &Header, source: usize, target: u32) -> Result<Limits> {
     check_source(h, source)?;
@@ -116,7 +132,10 @@ pub fn limits(h: &Header, source: usize, target: u32) -> Result<Limits> {
             "{target} target positions are more than the model's limit of {}",
             h.max_target
         ))
-        .help(format!("give --max-tokens {} or fewer", h.max_target))
+        .help(format!(
+            "the model can be run with {} target positions or fewer",
+            h.max_target
+        ))
         .into());
     }
     Ok(Limits {

@@ -61,7 +61,13 @@ impl Image {
 
     /// An image of these bytes, that `path` stands for.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Self {
-        let mut image = Self::room(bytes.len(), path);
+        let blocks = vec![0u128; bytes.len().div_ceil(ALIGN)];
+        let mut image = Self {
+            blocks,
+            len: bytes.len(),
+            path: path.to_owned(),
+            converted: false,
+        };
         image.bytes_mut().copy_from_slice(bytes);
         image
     }
@@ -76,20 +82,18 @@ impl Image {
             .into());
         };
         let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        let mut image = Self::room(len as usize, path);
+        let mut image = Self::from_bytes(&[], path);
+        let blocks = (len as usize).div_ceil(ALIGN);
+        image.blocks.try_reserve_exact(blocks).map_err(|_| {
+            failed(format!(
+                "this machine has no memory for {name}: {len} bytes"
+            ))
+        })?;
+        image.blocks.resize(blocks, 0);
+        image.len = len as usize;
         file.read_exact(image.bytes_mut())
             .with_context(|| format!("cannot read {name}"))?;
         Ok(image)
-    }
-
-    fn room(len: usize, path: &Path) -> Self {
-        let blocks = vec![0u128; len.div_ceil(ALIGN)];
-        Self {
-            blocks,
-            len,
-            path: path.to_owned(),
-            converted: false,
-        }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {

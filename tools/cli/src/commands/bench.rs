@@ -53,6 +53,9 @@ struct Bench {
     load_ms: f64,
     encode: Vec<Encode>,
     decode: Decode,
+    /// Whether this machine computes the bits of the file's golden pair; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    golden_bits: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,13 +101,39 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
         load_ms: milliseconds(load),
         encode,
         decode,
+        golden_bits: golden(&mut engine)?,
     };
     if args.json {
         out::pretty_json(&bench)?;
     } else {
         out::print(&text(&bench, image.is_converted()))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if bench.golden_bits == Some(false) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Runs the file's golden pair, if it has one, and compares bits.
+fn golden(engine: &mut Engine<'_>) -> Result<Option<bool>> {
+    let palm = *engine.model().palm();
+    let section = palm.section(palm.header().golden);
+    let (lengths, _) = section.as_chunks::<4>();
+    let [source, target, ..] = lengths else {
+        return Ok(None);
+    };
+    let (source, target) = (u32::from_le_bytes(*source), u32::from_le_bytes(*target));
+    let mut session = engine.session(Limits {
+        source,
+        target,
+        beams: 1,
+    })?;
+    match session.self_test(&mut vec![0; source as usize]) {
+        Ok(()) => Ok(Some(true)),
+        Err(palmtop::Error::GoldenMismatch) => Ok(Some(false)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Ids spread over the vocabulary, the same in every run.
@@ -206,13 +235,18 @@ fn text(bench: &Bench, converted: bool) -> String {
         d.rounds.to_string(),
         bytes(d.arena_bytes as u64),
     ]);
+    let golden = match bench.golden_bits {
+        Some(true) => "  golden pair: the same bits as in the file\n",
+        Some(false) => "  golden pair: OTHER bits than in the file\n",
+        None => "",
+    };
     let load = if converted {
         "converted and checked"
     } else {
         "read and checked"
     };
     format!(
-        "{}: {} bytes, {load} in {:.1} ms\n{}",
+        "{}: {} bytes, {load} in {:.1} ms\n{}{golden}",
         bench.model,
         count(bench.file_bytes as u64),
         bench.load_ms,

@@ -9,7 +9,7 @@ use palmtop::Model;
 use serde::Serialize;
 
 use crate::args::{ModelArgs, WeightsArg};
-use crate::engine::Engine;
+use crate::engine::{Engine, most_tokens};
 use crate::eval::dataset::{self, Sample};
 use crate::eval::score::{Score, Scorer, Unit};
 use crate::eval::stats::{Paired, Rate, edit_rate, paired, wilson};
@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, value_name = "UNIT")]
     unit: Option<Unit>,
 
-    /// Most tokens to generate [default: the model's default target limit]
+    /// Most tokens to generate, as far as the model has positions [default: its default limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_tokens: Option<u32>,
 
@@ -203,7 +203,7 @@ impl<'m> Runner<'m> {
         let model: Model<'m> = image.model()?;
         let codec = Codec::text(model.palm())
             .with_context(|| format!("cannot evaluate {}", image.path().display()))?;
-        let max_tokens = max_tokens.unwrap_or(model.palm().header().default_target);
+        let max_tokens = most_tokens(model.palm().header(), max_tokens);
         Ok(Self {
             name: image.path().display().to_string(),
             codec,

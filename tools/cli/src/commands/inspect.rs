@@ -7,7 +7,7 @@ use palmtop::Limits;
 use serde::Serialize;
 
 use crate::args::{ModelArgs, only_greedy};
-use crate::engine;
+use crate::failure::{Failure, failed};
 use crate::model_file::Image;
 use crate::out;
 use crate::report::architecture::Architecture;
@@ -66,7 +66,13 @@ pub fn inspect(args: &Args) -> Result<ExitCode> {
     let h = palm.header();
     let source = args.source.unwrap_or(h.default_source);
     let target = args.target.unwrap_or(h.default_target);
-    let limits: Limits = engine::limits(h, source as usize, target)?;
+    within("--source", source, h.max_source)?;
+    within("--target", target, h.max_target)?;
+    let limits = Limits {
+        source,
+        target,
+        beams: args.beams,
+    };
 
     let flash = Flash::of(palm);
     let memory = Memory::of(&model, limits);
@@ -98,4 +104,15 @@ pub fn inspect(args: &Args) -> Result<ExitCode> {
         report.fits.text(),
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a limit that the model cannot be run with; 0 means that it has none.
+fn within(option: &str, limit: u32, most: u32) -> Result<(), Failure> {
+    if most > 0 && limit > most {
+        return Err(failed(format!(
+            "{option} {limit} is more than the model's limit of {most}"
+        ))
+        .help(format!("give {option} {most} or less")));
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use palmtop::format::Header;
 use serde::Serialize;
 
 use crate::args::{ModelArgs, only_greedy};
-use crate::engine::{Answer, Engine};
+use crate::engine::{Answer, Engine, most_tokens};
 use crate::failure::failed;
 use crate::model_file::Image;
 use crate::text::{Codec, check_ids, one_line};
@@ -41,7 +41,7 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(1..))]
     beams: u32,
 
-    /// Most tokens to generate [default: the model's default target limit]
+    /// Most tokens to generate, as far as the model has positions [default: its default limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_tokens: Option<u32>,
 
@@ -69,7 +69,7 @@ struct Line<'a> {
     output: String,
     ids: &'a [u32],
     output_ids: &'a [u32],
-    /// The target limit ended the output before the model did.
+    /// The target limit was reached before the model ended by itself.
     cut: bool,
     timings: Timings,
     arena_bytes: usize,
@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Codec::text(&palm)?
     };
     let h = palm.header();
-    let max_tokens = args.max_tokens.unwrap_or(h.default_target);
+    let max_tokens = most_tokens(h, args.max_tokens);
     let mut runner = Runner {
         args,
         h,
@@ -202,8 +202,12 @@ impl Runner<'_, '_> {
         }
         let answer = self.engine.answer(&ids, self.max_tokens, self.args.trace)?;
         if answer.cut {
+            let raise = match self.h.max_target {
+                most if most == self.max_tokens => "the model has no more positions",
+                _ => "--max-tokens raises the limit",
+            };
             eprintln!(
-                "note: the output was cut after {} tokens; --max-tokens raises the limit",
+                "note: the output was cut after {} tokens; {raise}",
                 self.max_tokens
             );
         }

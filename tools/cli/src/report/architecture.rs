@@ -17,7 +17,7 @@ pub struct Architecture {
     tied_head: bool,
     norm: &'static str,
     norm_position: &'static str,
-    positions: &'static str,
+    positions: String,
     tokenizer: &'static str,
     numeric: &'static str,
     weights: Vec<&'static str>,
@@ -131,7 +131,7 @@ impl Architecture {
             "norm".to_owned(),
             format!("{}, {} sublayers", self.norm, self.norm_position),
         ]);
-        table.row(["positions", self.positions]);
+        table.row(["positions", self.positions.as_str()]);
         table.row(["encoder".to_owned(), self.encoder.text()]);
         for mixture in &self.encoder.mixtures {
             table.row([String::new(), mixture.text()]);
@@ -188,9 +188,9 @@ impl Stack {
     fn text(&self) -> String {
         let d_ff: Vec<String> = self.d_ff.iter().map(ToString::to_string).collect();
         format!(
-            "{} layers, {} heads × {} d_kv, d_ff {}, {}",
-            self.layers,
-            self.heads,
+            "{}, {} × {} d_kv, d_ff {}, {}",
+            plural(self.layers, "layer"),
+            plural(self.heads, "head"),
             self.d_kv,
             d_ff.join(" and "),
             self.activation.join(" and ")
@@ -252,14 +252,24 @@ fn activation(code: u8, gated: bool) -> String {
     }
 }
 
-fn positions(h: &Header) -> &'static str {
-    let learned = h.roles.encoder_positions != NONE16 || h.roles.decoder_positions != NONE16;
-    let relative = h.encoder_buckets > 0 || h.decoder_buckets > 0;
-    match (learned, relative) {
-        (true, true) => "learned, and relative buckets",
-        (true, false) => "learned",
-        (false, true) => "relative buckets",
-        (false, false) => "none",
+fn positions(h: &Header) -> String {
+    let mut kinds = Vec::new();
+    if h.roles.encoder_positions != NONE16 || h.roles.decoder_positions != NONE16 {
+        kinds.push("learned".to_owned());
+    }
+    match (h.encoder_buckets, h.decoder_buckets) {
+        (0, 0) => {}
+        (encoder, decoder) if encoder == decoder => {
+            kinds.push(format!("relative, {encoder} buckets"));
+        }
+        (encoder, decoder) => {
+            kinds.push(format!("relative, {encoder} and {decoder} buckets"));
+        }
+    }
+    if kinds.is_empty() {
+        "none".to_owned()
+    } else {
+        kinds.join("; ")
     }
 }
 
@@ -280,6 +290,14 @@ pub fn tied_head(palm: &Palm<'_>) -> bool {
     match (palm.tensor(roles.embedding), palm.tensor(roles.head)) {
         (Some(embedding), Some(head)) => embedding.offset == head.offset,
         _ => false,
+    }
+}
+
+fn plural(n: u16, what: &str) -> String {
+    if n == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{n} {what}s")
     }
 }
 

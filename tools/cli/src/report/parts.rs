@@ -30,18 +30,18 @@ const CHIPS: [Chip; 7] = [
     Chip {
         name: "RP2040",
         flash: 2 * MIB,
-        flash_note: "external, as on the Pico",
+        flash_note: "external flash (Pico)",
         ram: 264 * KIB,
         stack_apart: false,
-        ram_note: "264 KiB",
+        ram_note: "",
     },
     Chip {
         name: "RP2350",
         flash: 4 * MIB,
-        flash_note: "external, as on the Pico 2",
+        flash_note: "external flash (Pico 2)",
         ram: 520 * KIB,
         stack_apart: false,
-        ram_note: "520 KiB",
+        ram_note: "",
     },
     Chip {
         name: "nRF52840",
@@ -49,7 +49,7 @@ const CHIPS: [Chip; 7] = [
         flash_note: "",
         ram: 256 * KIB,
         stack_apart: false,
-        ram_note: "256 KiB",
+        ram_note: "",
     },
     Chip {
         name: "STM32F407",
@@ -57,7 +57,7 @@ const CHIPS: [Chip; 7] = [
         flash_note: "",
         ram: 128 * KIB,
         stack_apart: true,
-        ram_note: "192 KiB: arena in 128 contiguous, stack in 64 CCM",
+        ram_note: "of 192 KiB: 128 contiguous; stack in 64 CCM",
     },
     Chip {
         name: "STM32H743",
@@ -65,23 +65,23 @@ const CHIPS: [Chip; 7] = [
         flash_note: "",
         ram: 512 * KIB,
         stack_apart: true,
-        ram_note: "1 MiB: arena in 512 KiB AXI, stack in DTCM",
+        ram_note: "of 1 MiB: 512 KiB contiguous (AXI); stack in DTCM",
     },
     Chip {
         name: "ESP32-C3",
         flash: 4 * MIB,
-        flash_note: "external, typical",
+        flash_note: "external flash, typical",
         ram: 384 * KIB,
         stack_apart: false,
-        ram_note: "400 KiB, 16 of them the cache",
+        ram_note: "of 400 KiB: 16 are the cache",
     },
     Chip {
         name: "ESP32-S3",
         flash: 8 * MIB,
-        flash_note: "external, typical",
+        flash_note: "external flash, typical",
         ram: 416 * KIB,
         stack_apart: true,
-        ram_note: "512 KiB: arena in 416 SRAM1, stack in SRAM2",
+        ram_note: "of 512 KiB: 416 contiguous (SRAM1); stack in SRAM2",
     },
 ];
 
@@ -144,13 +144,10 @@ impl Fits {
                 (_, true, false) => "no: flash",
                 _ => "no: RAM",
             };
-            let mut notes = Vec::new();
-            if !fit.flash_note.is_empty() {
-                notes.push(format!("flash {}", fit.flash_note));
-            }
-            if fit.ram_note.len() > "264 KiB".len() {
-                notes.push(format!("RAM {}", fit.ram_note));
-            }
+            let notes: Vec<&str> = [fit.flash_note, fit.ram_note]
+                .into_iter()
+                .filter(|note| !note.is_empty())
+                .collect();
             table.row([
                 fit.part.to_owned(),
                 verdict.to_owned(),
