@@ -8,6 +8,7 @@
 
 mod bytes;
 mod check;
+mod check_model;
 mod error;
 mod header;
 mod palm;

@@ -1,6 +1,7 @@
 //! The decoder stack, one token at a time, in units of bounded work.
 
-use super::encode::{Embedding, choose, cross_kv_shape, nth, project, relative_bias, set_row};
+use super::embedding::Embedding;
+use super::pieces::{choose, cross_kv_shape, nth, project, relative_bias, set_row};
 use super::{Error, Progress, Session};
 use crate::format::FeedForwardKind;
 use crate::layers::attention::{Query, Scratch, attend};

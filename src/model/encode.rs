@@ -1,18 +1,21 @@
 //! The encoder stack, in units of bounded work.
 
-use super::decode::Decoder;
-use super::{Error, Model, Progress, Session};
-use crate::format::{FeedForwardKind, LayerRecord};
+use super::embedding::Embedding;
+use super::encoded::Encoded;
+use super::pieces::{
+    choose, copy, cross_kv_shape, fill, nth, project, relative_bias, rows_from, set_row,
+};
+use super::{Error, Progress, Session};
+use crate::format::FeedForwardKind;
 use crate::layers::attention::{Query, Scratch, attend};
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
 use crate::layers::mixture::{Dispatch, NoTrace, Route, RouteTrace, Router, Stack};
 use crate::layers::norm::NormKind;
-use crate::layers::position::RelativeBias;
 use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::{Matrix, NormWeights, Op, Output, distances, linear, part};
+use crate::tensor::{Matrix, NormWeights, Op, Output, linear, part};
 
 /// What the next unit does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,27 +67,6 @@ pub struct Encoding<'s, 'm, 'a, S> {
     session: &'s mut Session<'m, 'a, S>,
     len: usize,
     stage: Stage,
-}
-
-/// An encoded source: its states, and the way to a decoder.
-#[derive(Debug)]
-pub struct Encoded<'s, 'm, 'a, S> {
-    session: &'s mut Session<'m, 'a, S>,
-    len: usize,
-}
-
-impl<'s, 'm, 'a, S: WeightSource> Encoded<'s, 'm, 'a, S> {
-    /// The encoder states `[source, D]`, after the final norm.
-    pub fn hidden(&mut self) -> &[f32] {
-        let count = self.len.saturating_mul(self.session.model.shape().d_model);
-        let (_, states) = self.session.split_states();
-        states.get(..count).unwrap_or_default()
-    }
-
-    /// A decoder at position 0. The encoder states give up their memory to it.
-    pub fn decoder(self) -> Decoder<'s, 'm, 'a, S> {
-        Decoder::new(self.session, self.len)
-    }
 }
 
 impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
@@ -172,10 +154,7 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         trace: &mut impl RouteTrace,
     ) -> Result<Encoded<'s, 'm, 'a, S>, Error> {
         while self.poll_traced(trace)? == Progress::Pending {}
-        Ok(Encoded {
-            session: self.session,
-            len: self.len,
-        })
+        Ok(Encoded::new(self.session, self.len))
     }
 
     /// Tokens of the tile that begins at `token`, and where the next one begins.
@@ -587,113 +566,6 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
     }
 }
 
-/// How a stack embeds its tokens.
-pub(super) struct Embedding<'m> {
-    table: Matrix<'m>,
-    positions: Option<Matrix<'m>>,
-    offset: usize,
-    scale: f32,
-    norm: Option<(NormKind, NormWeights<'m>)>,
-}
-
-impl<'m> Embedding<'m> {
-    pub fn new(model: &Model<'m>, stack: Stack, kind: NormKind) -> Self {
-        let palm = model.palm();
-        let (header, roles) = (palm.header(), palm.header().roles);
-        let (positions, norm) = match stack {
-            Stack::Encoder => (roles.encoder_positions, roles.encoder_embedding_norm),
-            Stack::Decoder => (roles.decoder_positions, roles.decoder_embedding_norm),
-        };
-        Self {
-            table: Matrix::resident(palm, roles.embedding),
-            positions: palm
-                .tensor(positions)
-                .map(|_| Matrix::resident(palm, positions)),
-            offset: header.position_offset as usize,
-            scale: header.embed_scale,
-            norm: NormWeights::resident(palm, norm).map(|weights| (kind, weights)),
-        }
-    }
-
-    /// E\[id\] · scale + P\[position + offset\], normalized if the model does so.
-    pub fn row(&self, id: u32, position: usize, row: &mut [f32]) {
-        self.table.row_into(id as usize, row);
-        for x in row.iter_mut() {
-            *x *= self.scale;
-        }
-        if let Some(positions) = &self.positions {
-            for (x, p) in row
-                .iter_mut()
-                .zip(positions.row(position.saturating_add(self.offset)))
-            {
-                *x += p;
-            }
-        }
-        if let Some((kind, weights)) = &self.norm {
-            kind.apply(weights, row);
-        }
-    }
-}
-
-/// The relative bias of a layer's self-attention, if it has one.
-pub(super) fn relative_bias<'m>(
-    model: &Model<'m>,
-    record: &LayerRecord,
-    stack: Stack,
-) -> Option<RelativeBias<'m>> {
-    let palm = model.palm();
-    palm.tensor(record.rel_bias)?;
-    let (header, roles) = (palm.header(), palm.header().roles);
-    let (index, right) = match stack {
-        Stack::Encoder => (
-            roles.encoder_distances,
-            usize::from(header.encoder_buckets / 2),
-        ),
-        Stack::Decoder => (roles.decoder_distances, 0),
-    };
-    Some(RelativeBias {
-        table: Matrix::resident(palm, record.rel_bias),
-        distances: distances(palm, index),
-        right,
-    })
-}
-
-/// Shape of the cross-attention cache of a decoder layer.
-pub(super) fn cross_kv_shape(model: &Model<'_>, source: u32) -> KvShape {
-    let shape = model.shape();
-    KvShape {
-        int8: shape.int8,
-        positions: source as usize,
-        heads: shape.decoder.heads,
-        d_kv: shape.decoder.d_kv,
-    }
-}
-
-/// The part of `caches` that belongs to `layer`.
-pub(super) fn nth(caches: &mut [u8], shape: KvShape, layer: u32) -> Carver<'_> {
-    let bytes = shape.bytes() as usize;
-    let start = bytes.saturating_mul(layer as usize);
-    Carver::new(
-        caches
-            .get_mut(start..start.saturating_add(bytes))
-            .unwrap_or_default(),
-    )
-}
-
-/// Shows a route to the trace and gives the expert that the token goes to, with its gate.
-pub(super) fn choose(trace: &mut impl RouteTrace, route: &Route<'_>) -> (usize, f32) {
-    let wanted = trace.route(route);
-    let expert = if wanted < route.probabilities.len() {
-        wanted
-    } else {
-        route.expert
-    };
-    (
-        expert,
-        route.probabilities.get(expert).copied().unwrap_or(0.0),
-    )
-}
-
 /// Carves the routes of a sequence.
 fn carve_dispatch<'a>(
     low: &mut Carver<'a>,
@@ -707,68 +579,4 @@ fn carve_dispatch<'a>(
         counts: low.take(experts),
         capacity,
     }
-}
-
-/// The rows from `token` on.
-fn rows_from(states: &mut [f32], token: usize, d_model: usize) -> &mut [f32] {
-    states
-        .get_mut(token.saturating_mul(d_model)..)
-        .unwrap_or_default()
-}
-
-fn copy(to: &mut [f32], from: &[f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = *from;
-    }
-}
-
-/// Sets a tile's row to a state, normalized if there is a norm; `scratch` holds D values.
-pub(super) fn set_row(
-    tile: &mut Tile<'_>,
-    row: usize,
-    scratch: &mut [f32],
-    state: &[f32],
-    norm: Option<&(NormKind, NormWeights<'_>)>,
-) {
-    let Some((kind, weights)) = norm else {
-        tile.set(row, state);
-        return;
-    };
-    if let Some(scratch) = scratch.get_mut(..state.len()) {
-        copy(scratch, state);
-        kind.apply(weights, scratch);
-        tile.set(row, scratch);
-    }
-}
-
-/// Fills a tile with the states of `tokens`.
-fn fill(
-    tile: &mut Tile<'_>,
-    scratch: &mut [f32],
-    states: &[f32],
-    d_model: usize,
-    tokens: core::ops::Range<usize>,
-    norm: Option<(NormKind, NormWeights<'_>)>,
-) {
-    for (row, token) in tokens.enumerate() {
-        let state = part(states, token.saturating_mul(d_model), d_model);
-        set_row(tile, row, scratch, state, norm.as_ref());
-    }
-}
-
-/// Stores a linear layer's outputs as rows of `stride` values.
-pub(super) fn project(
-    matrix: &Matrix<'_>,
-    tile: &Tile<'_>,
-    tokens: usize,
-    wide: &mut [f32],
-    stride: usize,
-) {
-    let mut output = Output {
-        rows: wide,
-        stride,
-        op: Op::Store,
-        scatter: None,
-    };
-    linear(matrix, 0..matrix.rows, tile.input(), tokens, &mut output);
 }

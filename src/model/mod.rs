@@ -2,8 +2,11 @@
 //! memory that they need.
 
 mod decode;
+mod embedding;
 mod encode;
+mod encoded;
 mod error;
+mod pieces;
 mod plan;
 mod self_test;
 mod session;
@@ -11,7 +14,8 @@ mod shape;
 
 pub use crate::tensor::arena::Arena;
 pub use decode::Decoder;
-pub use encode::{Encoded, Encoding};
+pub use encode::Encoding;
+pub use encoded::Encoded;
 pub use error::Error;
 pub use plan::{Limits, MemoryPlan};
 pub use session::Session;

@@ -1,7 +1,6 @@
 //! A session: a model, an arena and limits.
 
-use super::encode::{Encoded, Encoding};
-use super::{Error, Limits, MemoryPlan, Model};
+use super::{Encoded, Encoding, Error, Limits, MemoryPlan, Model};
 use crate::layers::mixture::{NoTrace, RouteTrace};
 use crate::layers::norm::NormKind;
 use crate::storage::{Mapped, WeightSource};

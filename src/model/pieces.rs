@@ -1,0 +1,134 @@
+//! What both stacks' units of work are put together from.
+
+use super::Model;
+use crate::format::LayerRecord;
+use crate::layers::kv_cache::KvShape;
+use crate::layers::mixture::{Route, RouteTrace, Stack};
+use crate::layers::norm::NormKind;
+use crate::layers::position::RelativeBias;
+use crate::layers::tile::Tile;
+use crate::tensor::arena::Carver;
+use crate::tensor::{Matrix, NormWeights, Op, Output, distances, linear, part};
+
+/// The relative bias of a layer's self-attention, if it has one.
+pub(super) fn relative_bias<'m>(
+    model: &Model<'m>,
+    record: &LayerRecord,
+    stack: Stack,
+) -> Option<RelativeBias<'m>> {
+    let palm = model.palm();
+    palm.tensor(record.rel_bias)?;
+    let (header, roles) = (palm.header(), palm.header().roles);
+    let (index, right) = match stack {
+        Stack::Encoder => (
+            roles.encoder_distances,
+            usize::from(header.encoder_buckets / 2),
+        ),
+        Stack::Decoder => (roles.decoder_distances, 0),
+    };
+    Some(RelativeBias {
+        table: Matrix::resident(palm, record.rel_bias),
+        distances: distances(palm, index),
+        right,
+    })
+}
+
+/// Shape of the cross-attention cache of a decoder layer.
+pub(super) fn cross_kv_shape(model: &Model<'_>, source: u32) -> KvShape {
+    let shape = model.shape();
+    KvShape {
+        int8: shape.int8,
+        positions: source as usize,
+        heads: shape.decoder.heads,
+        d_kv: shape.decoder.d_kv,
+    }
+}
+
+/// The part of `caches` that belongs to `layer`.
+pub(super) fn nth(caches: &mut [u8], shape: KvShape, layer: u32) -> Carver<'_> {
+    let bytes = shape.bytes() as usize;
+    let start = bytes.saturating_mul(layer as usize);
+    Carver::new(
+        caches
+            .get_mut(start..start.saturating_add(bytes))
+            .unwrap_or_default(),
+    )
+}
+
+/// Shows a route to the trace and gives the expert that the token goes to, with its gate.
+pub(super) fn choose(trace: &mut impl RouteTrace, route: &Route<'_>) -> (usize, f32) {
+    let wanted = trace.route(route);
+    let expert = if wanted < route.probabilities.len() {
+        wanted
+    } else {
+        route.expert
+    };
+    (
+        expert,
+        route.probabilities.get(expert).copied().unwrap_or(0.0),
+    )
+}
+
+/// The rows from `token` on.
+pub(super) fn rows_from(states: &mut [f32], token: usize, d_model: usize) -> &mut [f32] {
+    states
+        .get_mut(token.saturating_mul(d_model)..)
+        .unwrap_or_default()
+}
+
+pub(super) fn copy(to: &mut [f32], from: &[f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+}
+
+/// Sets a tile's row to a state, normalized if there is a norm; `scratch` holds D values.
+pub(super) fn set_row(
+    tile: &mut Tile<'_>,
+    row: usize,
+    scratch: &mut [f32],
+    state: &[f32],
+    norm: Option<&(NormKind, NormWeights<'_>)>,
+) {
+    let Some((kind, weights)) = norm else {
+        tile.set(row, state);
+        return;
+    };
+    if let Some(scratch) = scratch.get_mut(..state.len()) {
+        copy(scratch, state);
+        kind.apply(weights, scratch);
+        tile.set(row, scratch);
+    }
+}
+
+/// Fills a tile with the states of `tokens`.
+pub(super) fn fill(
+    tile: &mut Tile<'_>,
+    scratch: &mut [f32],
+    states: &[f32],
+    d_model: usize,
+    tokens: core::ops::Range<usize>,
+    norm: Option<(NormKind, NormWeights<'_>)>,
+) {
+    for (row, token) in tokens.enumerate() {
+        let state = part(states, token.saturating_mul(d_model), d_model);
+        set_row(tile, row, scratch, state, norm.as_ref());
+    }
+}
+
+/// Stores a linear layer's outputs as rows of `stride` values.
+pub(super) fn project(
+    matrix: &Matrix<'_>,
+    tile: &Tile<'_>,
+    tokens: usize,
+    wide: &mut [f32],
+    stride: usize,
+) {
+    let mut output = Output {
+        rows: wide,
+        stride,
+        op: Op::Store,
+        scatter: None,
+    };
+    linear(matrix, 0..matrix.rows, tile.input(), tokens, &mut output);
+}
