@@ -79,9 +79,20 @@ fn empty() -> anyhow::Error {
         .into()
 }
 
-/// Keeps a text on one line: line breaks become `\n` and `\r`.
+/// Keeps a text on one line: whatever a reader may take for a line break is escaped.
 pub fn one_line(text: &str) -> String {
-    text.replace('\n', "\\n").replace('\r', "\\r")
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push(c),
+            '\u{2028}' | '\u{2029}' => line.extend(c.escape_unicode()),
+            _ if c.is_control() => line.extend(c.escape_unicode()),
+            _ => line.push(c),
+        }
+    }
+    line
 }
 
 /// Checks ids against the vocabulary, before the core does, to say where they came from.
@@ -103,7 +114,7 @@ mod tests {
 
     #[test]
     fn breaks_are_escaped() {
-        assert_eq!(one_line("a\nb\r"), "a\\nb\\r");
+        assert_eq!(one_line("a\nb\r\u{b}ˈ"), "a\\nb\\r\\u{b}ˈ");
     }
 
     #[test]

@@ -272,8 +272,9 @@ impl<'m> Runner<'m> {
 fn outputs(samples: &[Sample], here: &Runner<'_>, there: Option<&Runner<'_>>) -> String {
     let mut text = String::new();
     for (i, sample) in samples.iter().enumerate() {
-        let mut cells = vec![sample.text.clone(), one_line(&here.outputs[i])];
-        cells.extend(there.map(|there| one_line(&there.outputs[i])));
+        let cell = |output: &str| one_line(output).replace('\t', "\\t");
+        let mut cells = vec![sample.text.clone(), cell(&here.outputs[i])];
+        cells.extend(there.map(|there| cell(&there.outputs[i])));
         text.push_str(&cells.join("\t"));
         text.push('\n');
     }
@@ -341,7 +342,7 @@ fn rates(measured: &Measured, lines: usize) -> String {
     counted("lines not run", measured.not_run);
     counted("outputs cut", measured.cut);
     table.row([
-        "tokens/s".to_owned(),
+        "tokens/s, in and out".to_owned(),
         format!("{:.0}", measured.tokens_per_second),
     ]);
     table.render()
