@@ -21,8 +21,12 @@ struct Distances {
 
 impl Distances {
     fn add(&mut self, states: &[f32], logits: &[f32], reference: &Reference, case: usize) {
-        self.states.add(states, &reference.floats(&format!("case{case}.encoder_last_hidden_state")));
-        self.logits.add(logits, &reference.floats(&format!("case{case}.logits")));
+        self.states.add(
+            states,
+            &reference.floats(&format!("case{case}.encoder_last_hidden_state")),
+        );
+        self.logits
+            .add(logits, &reference.floats(&format!("case{case}.logits")));
     }
 }
 
@@ -39,7 +43,9 @@ struct Replay {
 impl Replay {
     fn new(reference: &Reference, case: &Case, sparse: [Vec<usize>; 2]) -> Self {
         let routes = |stack: &str| {
-            reference.integers(&format!("case{}.{stack}_routes", case.index)).unwrap()
+            reference
+                .integers(&format!("case{}.{stack}_routes", case.index))
+                .unwrap()
         };
         Self {
             encoder: routes("encoder"),
@@ -58,7 +64,10 @@ impl RouteTrace for Replay {
             Stack::Encoder => (&self.encoder, 0),
             Stack::Decoder => (&self.decoder, 1),
         };
-        let layer = self.sparse[stack].iter().position(|l| *l == route.layer).unwrap();
+        let layer = self.sparse[stack]
+            .iter()
+            .position(|l| *l == route.layer)
+            .unwrap();
         let wanted = routes[layer * self.lengths[stack] + route.token];
         if wanted < 0 {
             return route.expert; // dropped by capacity: whichever expert it asked for was full
@@ -83,7 +92,10 @@ fn sparse_layers(image: &common::Aligned) -> [Vec<usize>; 2] {
             })
             .collect()
     };
-    [of(0, header.encoder_layers), of(header.encoder_layers.into(), header.decoder_layers)]
+    [
+        of(0, header.encoder_layers),
+        of(header.encoder_layers.into(), header.decoder_layers),
+    ]
 }
 
 #[test]
@@ -117,8 +129,10 @@ fn int8_is_as_near_as_a_plain_simulation() {
             );
         }
         let ratio = |a: &Cosine, b: &Cosine| a.distance() / b.distance();
-        let (states, logits) =
-            (ratio(&ours.states, &simulated.states), ratio(&ours.logits, &simulated.logits));
+        let (states, logits) = (
+            ratio(&ours.states, &simulated.states),
+            ratio(&ours.logits, &simulated.logits),
+        );
         println!(
             "{name:16} states {:.2e} ({states:.2} x), logits {:.2e} ({logits:.2} x){}",
             ours.states.distance(),
@@ -138,16 +152,25 @@ fn int8_is_as_near_as_a_plain_simulation() {
             || (1.0 - ours.states.distance() >= REPLAYED
                 && 1.0 - ours.logits.distance() >= REPLAYED);
         if !near || !enough {
-            failures.push(format!("{name}: states {states:.2} x, logits {logits:.2} x"));
+            failures.push(format!(
+                "{name}: states {states:.2} x, logits {logits:.2} x"
+            ));
         }
     }
-    assert!(failures.is_empty(), "farther than {FACTOR} x the simulation: {failures:#?}");
+    assert!(
+        failures.is_empty(),
+        "farther than {FACTOR} x the simulation: {failures:#?}"
+    );
 }
 
 /// The same function with three hidden channels × 50: equalization must find it again.
 #[test]
 fn scaled_channels_cost_nothing() {
-    for (scaled, plain) in [("t5-x50", "t5"), ("t5v11-x50", "t5-v1_1"), ("switch-x50", "switch")] {
+    for (scaled, plain) in [
+        ("t5-x50", "t5"),
+        ("t5v11-x50", "t5-v1_1"),
+        ("switch-x50", "switch"),
+    ] {
         let [scaled, plain] = [scaled, plain].map(|name| {
             let image = fixture(name, Weights::Int8);
             let reference = Reference::of(name);
@@ -157,7 +180,11 @@ fn scaled_channels_cost_nothing() {
                 let run = if sparse[0].is_empty() {
                     run(&image, &case)
                 } else {
-                    run_traced(&image, &case, &mut Replay::new(&reference, &case, sparse.clone()))
+                    run_traced(
+                        &image,
+                        &case,
+                        &mut Replay::new(&reference, &case, sparse.clone()),
+                    )
                 };
                 distances.add(&run.hidden, &run.logits, &reference, case.index);
             }
@@ -165,6 +192,9 @@ fn scaled_channels_cost_nothing() {
         });
         println!("scaled {scaled:?}, plain {plain:?}");
         // "No worse" up to the rounding of the scaled checkpoint itself.
-        assert!(scaled.0 <= plain.0 * 1.02 && scaled.1 <= plain.1 * 1.02, "{scaled:?} {plain:?}");
+        assert!(
+            scaled.0 <= plain.0 * 1.02 && scaled.1 <= plain.1 * 1.02,
+            "{scaled:?} {plain:?}"
+        );
     }
 }

@@ -23,7 +23,11 @@ fn every_finite_half_widens_exactly() {
     for bits in 0..=u16::MAX {
         let half = half::f16::from_bits(bits);
         if half.is_finite() {
-            assert_eq!(float::widen(bits).to_bits(), half.to_f32_const().to_bits(), "{bits:#x}");
+            assert_eq!(
+                float::widen(bits).to_bits(),
+                half.to_f32_const().to_bits(),
+                "{bits:#x}"
+            );
         }
     }
 }
@@ -43,12 +47,24 @@ fn reductions_have_the_contract_s_order() {
     for len in [0, 1, 5, 8, 13, 64, 127] {
         let (a, b) = (random.row(len), random.row(len));
         let products: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a * b).collect();
-        assert_eq!(float::dot(&a, &b).to_bits(), contract_sum(&products).to_bits());
+        assert_eq!(
+            float::dot(&a, &b).to_bits(),
+            contract_sum(&products).to_bits()
+        );
         assert_eq!(float::sum(&a).to_bits(), contract_sum(&a).to_bits());
-        let halves: Vec<u16> = b.iter().map(|b| half::f16::from_f32_const(*b).to_bits()).collect();
-        let products: Vec<f32> =
-            a.iter().zip(&halves).map(|(a, b)| a * float::widen(*b)).collect();
-        assert_eq!(float::dot_f16(&a, &halves).to_bits(), contract_sum(&products).to_bits());
+        let halves: Vec<u16> = b
+            .iter()
+            .map(|b| half::f16::from_f32_const(*b).to_bits())
+            .collect();
+        let products: Vec<f32> = a
+            .iter()
+            .zip(&halves)
+            .map(|(a, b)| a * float::widen(*b))
+            .collect();
+        assert_eq!(
+            float::dot_f16(&a, &halves).to_bits(),
+            contract_sum(&products).to_bits()
+        );
     }
 }
 
@@ -77,12 +93,21 @@ fn norms_are_their_formulas() {
 fn rows_are_quantized_over_their_own_range() {
     let mut random = Random(3);
     let one_sided: Vec<f32> = random.row(50).iter().map(|x| x.max(0.0)).collect();
-    for x in [random.row(50), one_sided, vec![-3.0, -1.0], vec![2.5; 4], vec![1e30, -1e30]] {
+    for x in [
+        random.row(50),
+        one_sided,
+        vec![-3.0, -1.0],
+        vec![2.5; 4],
+        vec![1e30, -1e30],
+    ] {
         let mut q = vec![0x55; x.len().next_multiple_of(16)];
         let affine = integer::quantize(&x, &mut q);
         for (q, x) in q.iter().zip(&x) {
             let back = affine.scale * (i32::from(*q) - affine.zero) as f32;
-            assert!((back - x).abs() <= affine.scale * 1.001, "{back} {x} {affine:?}");
+            assert!(
+                (back - x).abs() <= affine.scale * 1.001,
+                "{back} {x} {affine:?}"
+            );
             assert!(*q != i8::MIN);
         }
         assert!(q[x.len()..].iter().all(|q| *q == 0), "padding");
@@ -101,7 +126,11 @@ fn a_one_sided_row_has_all_steps() {
 
 #[test]
 fn rows_without_a_range_are_zeros() {
-    for x in [vec![0.0; 3], vec![1e-31, -1e-31, 0.0], vec![f32::INFINITY, 1.0, 0.0]] {
+    for x in [
+        vec![0.0; 3],
+        vec![1e-31, -1e-31, 0.0],
+        vec![f32::INFINITY, 1.0, 0.0],
+    ] {
         let mut q = [0x55; 16];
         assert_eq!(integer::quantize(&x, &mut q), integer::Affine::default());
         assert_eq!(q, [0; 16]);
