@@ -181,4 +181,5 @@ fn bench_measures() {
     let json = palmtop(&["bench", arg(&model), "--json"]).ok().json();
     assert_eq!(json["encode"].as_array().map(Vec::len), Some(3));
     assert!(json["decode"]["tokens_per_second"].as_f64() > Some(0.0));
+    assert_eq!(json["golden_bits"], true);
 }
