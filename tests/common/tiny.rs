@@ -97,6 +97,14 @@ pub const COMMITTED: Tiny = Tiny {
     tied_routers: false,
 };
 
+/// A part of a folder's name that no other test and no other process has.
+pub fn unique() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{count}", std::process::id())
+}
+
 /// Writes tensors of random values and their table, as a safetensors file has them.
 struct Weights {
     state: u64,
