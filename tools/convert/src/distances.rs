@@ -23,3 +23,34 @@ pub(crate) fn table(buckets: usize, max_distance: usize) -> Vec<u8> {
         .map(|distance| bucket(distance) as u8)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn buckets_of_t5_small() {
+        // 32 buckets up to distance 128: 16 for each direction in the encoder.
+        let encoder = table(16, 128);
+        assert_eq!(encoder[..9], [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!((encoder[11], encoder[12], encoder[16]), (8, 9, 10));
+        assert_eq!((encoder[90], encoder[91], encoder[128]), (14, 15, 15));
+        let decoder = table(32, 128);
+        assert_eq!((decoder[15], decoder[16], decoder[20]), (15, 16, 17));
+        assert_eq!(decoder[128], 31);
+    }
+
+    #[test]
+    fn the_last_entry_is_the_last_bucket() {
+        for buckets in 2..=64 {
+            for max_distance in [buckets / 2 + 1, 40, 128, 1000] {
+                if max_distance > buckets / 2 {
+                    assert_eq!(
+                        table(buckets, max_distance).last(),
+                        Some(&(buckets as u8 - 1))
+                    );
+                }
+            }
+        }
+    }
+}

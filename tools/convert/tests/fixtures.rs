@@ -25,15 +25,6 @@ fn fixtures() -> Result<Vec<PathBuf>> {
 #[test]
 fn every_fixture_converts_and_verifies() -> Result {
     for folder in fixtures()? {
-        if folder.ends_with("switch-bias") {
-            let error = convert(&folder, &Options::default(), &mut ()).err();
-            let text = error.map(|error| error.to_string()).unwrap_or_default();
-            assert!(
-                text.contains("config.json") && text.contains("`router_bias`"),
-                "{text}"
-            );
-            continue;
-        }
         for weights in [Weights::Int8, Weights::F16, Weights::F32] {
             let options = Options {
                 weights,

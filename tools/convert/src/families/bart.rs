@@ -128,7 +128,7 @@ fn shape(
 ) -> Result<Shape, ConvertError> {
     let field = format!("{side}_attention_heads");
     let heads = config.size(&field, 16, usize::from(u16::MAX))?;
-    if d_model % heads != 0 || d_model / heads > usize::from(u16::MAX) {
+    if !d_model.is_multiple_of(heads) || d_model / heads > usize::from(u16::MAX) {
         return Err(config.refuse(
             &field,
             format!("a divisor of d_model ({d_model}) is wanted"),

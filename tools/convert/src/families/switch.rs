@@ -83,7 +83,7 @@ pub(super) fn build(
 /// configuration states the step itself (saved ones do).
 fn sparse_step(config: &Config, side: &str, layers: usize) -> Result<usize, ConvertError> {
     let sparse = config.count(&format!("num_sparse_{side}_layers"), 3)?;
-    let step = if sparse > 0 { layers / sparse } else { layers };
+    let step = layers.checked_div(sparse).unwrap_or(layers);
     config.count(&format!("{side}_sparse_step"), step)
 }
 
