@@ -14,6 +14,7 @@ use core::panic::PanicInfo;
 
 use counter::Counter;
 use host::Console;
+use palmtop::Model;
 use runner::{Buffers, Runner, Stop};
 use stack::Paint;
 
@@ -41,8 +42,11 @@ pub fn run(board: &Board, arena: &'static mut [u8]) -> ! {
     out.text("counter").number(expected).number(counted).end();
     // SAFETY: the board promises memory of this length there; nothing ever writes to it.
     let window = unsafe { core::slice::from_raw_parts(board.model as *const u8, board.window) };
-    let result =
-        Runner::new(window, arena, &counter, &mut out).and_then(|runner| runner.run(buffers()));
+    static mut MODEL: Option<Model<'static>> = None;
+    let view = &raw mut MODEL;
+    // SAFETY: this function runs once, so there is no second reference.
+    let result = runner::load(window, unsafe { &mut *view }, &mut out)
+        .and_then(|model| Runner::new(model, arena, &counter, &mut out).run(buffers()));
     out.text("stack").number(paint.peak(top) as u64).end();
     match result {
         Ok(()) => out.text("done").end(),

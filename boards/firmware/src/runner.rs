@@ -50,9 +50,9 @@ struct Settings {
     forced: usize,
 }
 
-/// A model in the memory that a board shows, a console, and what it takes to run.
+/// A model, a console, and what it takes to run.
 pub struct Runner<'a> {
-    model: Model<'static>,
+    model: &'a Model<'static>,
     arena: &'a mut [u8],
     counter: &'a Counter,
     out: &'a mut Console,
@@ -61,39 +61,49 @@ pub struct Runner<'a> {
 /// Nothing more can be done; the reason has been reported.
 pub struct Stop;
 
+/// Finds the model at the start of `window`, checks all of it, and puts the checked view, which has
+/// some hundred bytes, where the stack does not pay for it.
+///
+/// # Errors
+/// [`Stop`] if there is no sound model.
+#[inline(never)]
+pub fn load<'v>(
+    window: &'static [u8],
+    view: &'v mut Option<Model<'static>>,
+    out: &mut Console,
+) -> Result<&'v Model<'static>, Stop> {
+    let model = Palm::total_len(window).and_then(|length| {
+        let model = Model::parse(window.get(..length as usize).unwrap_or(window))?;
+        model.palm().verify()?;
+        Ok(model)
+    });
+    match model {
+        Ok(model) => {
+            out.text("model")
+                .number(model.palm().bytes().len() as u64)
+                .end();
+            Ok(view.insert(model))
+        }
+        Err(error) => {
+            errors::format(out, error);
+            Err(Stop)
+        }
+    }
+}
+
 impl<'a> Runner<'a> {
-    /// Finds the model at the start of `window` and checks all of it.
-    ///
-    /// # Errors
-    /// [`Stop`] if there is no sound model.
+    /// Runs a model in an arena.
     pub fn new(
-        window: &'static [u8],
+        model: &'a Model<'static>,
         arena: &'a mut [u8],
         counter: &'a Counter,
         out: &'a mut Console,
-    ) -> Result<Self, Stop> {
-        let model = Palm::total_len(window).and_then(|length| {
-            let image = window.get(..length as usize).unwrap_or(window);
-            let model = Model::parse(image)?;
-            model.palm().verify()?;
-            Ok(model)
-        });
-        match model {
-            Ok(model) => {
-                out.text("model")
-                    .number(model.palm().bytes().len() as u64)
-                    .end();
-                Ok(Self {
-                    model,
-                    arena,
-                    counter,
-                    out,
-                })
-            }
-            Err(error) => {
-                errors::format(out, error);
-                Err(Stop)
-            }
+    ) -> Self {
+        Self {
+            model,
+            arena,
+            counter,
+            out,
         }
     }
 
@@ -101,6 +111,7 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// [`Stop`] at the first line that cannot be done.
+    #[inline(never)]
     pub fn run(mut self, buffers: &mut Buffers) -> Result<(), Stop> {
         let mut settings = Settings {
             limits: self.model.default_limits(),
@@ -208,9 +219,10 @@ impl<'a> Runner<'a> {
             .arena
             .get_mut(..needed)
             .ok_or(Error::ArenaTooSmall { needed, got })?;
-        Session::new(self.model, limits, arena)
+        Session::new(*self.model, limits, arena)
     }
 
+    #[inline(never)]
     fn self_test(&mut self, limits: Limits, ids: &mut [u32]) -> Result<(), Stop> {
         match self
             .session(limits)
@@ -280,7 +292,7 @@ impl<'a> Runner<'a> {
             .arena
             .get_mut(..needed)
             .ok_or(Error::ArenaTooSmall { needed, got })?;
-        let mut session = Session::new(self.model, settings.limits, arena)?;
+        let mut session = Session::new(*self.model, settings.limits, arena)?;
         let start = self.counter.now();
         let encoded = session.encode(source)?;
         self.out

@@ -1,12 +1,13 @@
 //! `cargo xtask bench`: the shipped model's speed on the host, and its instructions on the boards.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use crate::boards::Board;
-use crate::emulate::{self, Request, grouped};
+use crate::emulate::{self, Input, Request, Source, Weights, grouped};
 use crate::{process, toolchain, workspace};
 
 /// The shipped model.
@@ -37,23 +38,17 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
     let model = args.model.clone().unwrap_or_else(shipped);
-    let palm = emulate::palm_file(&model, &[])?;
+    let palm = emulate::palm_file(&model, Weights::Int8)?;
     if !args.skip_host {
-        let mut command = process::host_cargo();
-        command.args([
-            "run",
-            "--release",
-            "--quiet",
-            "-p",
-            "palmtop-cli",
-            "--",
-            "bench",
-        ]);
-        process::show(command.arg(&palm))?;
+        let mut command = Command::new(emulate::palmtop()?);
+        process::show(command.arg("bench").arg(&palm))?;
     }
     let toolchain = toolchain::find()?;
     let request = Request {
-        texts: vec![args.text.clone()],
+        inputs: vec![Input {
+            source: Source::Text(args.text.clone()),
+            forced: None,
+        }],
         source: 32,
         target: 48,
         ..Request::default()

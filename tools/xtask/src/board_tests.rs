@@ -1,19 +1,329 @@
-//! What the emulated boards must show: small models start everywhere, and the logits of the shipped
-//! model are, bit for bit, the host's.
+//! What the emulated boards must show: small models start everywhere, bad input is refused by name,
+//! and the logits are, bit for bit, the host's.
 
-use anyhow::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use anyhow::{Context, Result, bail};
+use palmtop::Limits;
+
+use crate::bench;
 use crate::boards::Board;
-use crate::toolchain::Toolchain;
+use crate::emulate::{self, Input, Request, Source, Weights, grouped};
+use crate::host::{Expected, Host};
+use crate::report::Report;
+use crate::toolchain::{self, Toolchain};
+use crate::workspace;
 
-/// Small models with odd shapes: the host's ids and bits.
+/// Fixtures with random weights that every board runs: two families with experts or dense layers,
+/// pre-norm, and one post-norm with learned positions.
+const FIXTURES: [&str; 3] = ["switch", "t5", "bart"];
+
+/// Words for the larger models.
+const WORDS: &str = include_str!("words.txt");
+
+/// Longest source and target of the words.
+const WORD_LIMITS: Limits = Limits {
+    source: 32,
+    target: 48,
+    beams: 1,
+};
+
+/// Options of `bits`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A .palm file, or a checkpoint folder to be converted first.
+    model: PathBuf,
+    /// How to store the matrices of a checkpoint folder.
+    #[arg(long, default_value = "int8")]
+    weights: Weights,
+    /// The boards.
+    #[arg(long, value_delimiter = ',', default_value = "m4f,m3")]
+    boards: Vec<Board>,
+    /// The first so many words.
+    #[arg(long, default_value_t = 100)]
+    words: usize,
+    /// A file of words, one per line; a built-in list if absent.
+    #[arg(long)]
+    file: Option<PathBuf>,
+}
+
+/// Compares the logits of words on emulated boards with the host's.
+pub fn run(args: &Args) -> Result<()> {
+    let toolchain = toolchain::find()?;
+    let text = match &args.file {
+        Some(file) => fs::read_to_string(file).with_context(|| file.display().to_string())?,
+        None => WORDS.to_owned(),
+    };
+    let words: Vec<&str> = text.lines().take(args.words).collect();
+    let model = emulate::palm_file(&args.model, args.weights)?;
+    for &board in &args.boards {
+        println!(
+            "{}: {}",
+            board.name(),
+            compare_words(board, &toolchain, &model, &words)?
+        );
+    }
+    Ok(())
+}
+
+/// Small models with odd shapes, int8 and f16: the host's ids, bits and arena bytes.
 pub fn tiny_models(board: Board, toolchain: &Toolchain) -> Result<String> {
-    let _ = (board, toolchain);
-    Ok(String::new())
+    let firmware = board.build(toolchain)?;
+    let mut stack = 0;
+    let mut steps = 0;
+    for fixture in FIXTURES {
+        for weights in [Weights::Int8, Weights::F16] {
+            let name = format!("{fixture}, {}", weights.name());
+            let folder = workspace::root().join("tests/fixtures").join(fixture);
+            let model = emulate::palm_file(&folder, weights)?;
+            let report = tiny_model(board, &firmware, &model).with_context(|| name)?;
+            stack = stack.max(report.stack_bytes);
+            steps += report
+                .runs
+                .iter()
+                .map(|run| run.tokens.len())
+                .sum::<usize>();
+        }
+    }
+    Ok(format!(
+        "{steps} steps equal, stack {} bytes",
+        grouped(stack)
+    ))
+}
+
+fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<Report> {
+    let host = Host::open(path)?;
+    let model = host.model()?;
+    let header = model.palm().header();
+    let golden = model.palm().section(header.golden);
+    let golden_length = |at: usize| match golden.get(at..at + 4) {
+        Some(&[a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
+        _ => 0,
+    };
+    let limits = Limits {
+        source: golden_length(0).max(9),
+        target: golden_length(4).max(7),
+        beams: 1,
+    };
+    let sources: Vec<Vec<u32>> = [1, 4, 9]
+        .map(|length| (0..length).map(|i| (7 * i + 3) % header.vocab).collect())
+        .into();
+    let fed: Vec<u32> = (0..6)
+        .map(|i| (5 * i + header.decoder_start) % header.vocab)
+        .collect();
+    let mut request = Request {
+        source: limits.source,
+        target: limits.target,
+        logits: true,
+        self_test: !golden.is_empty(),
+        ..Request::default()
+    };
+    let mut expected = Vec::new();
+    for source in &sources {
+        expected.push(host.logits(source, fed.clone(), limits)?);
+        request.inputs.push(input(source, Some(fed.clone())));
+    }
+    let report = compare(board, firmware, path, &request, &expected)?;
+    if report.arena_bytes != model.arena_bytes(limits) as u64 {
+        bail!(
+            "arena of {} bytes, on the host {}",
+            report.arena_bytes,
+            model.arena_bytes(limits)
+        );
+    }
+    // Greedy search, its end and forced tokens included.
+    request.inputs = sources.iter().map(|source| input(source, None)).collect();
+    (request.logits, request.self_test) = (false, false);
+    let (generated, _) = emulate::start(board, firmware, path, &request, limit(3))?;
+    for (source, run) in sources.iter().zip(&generated.runs) {
+        let wanted = host.generate(source, limits)?;
+        if run.tokens != wanted {
+            bail!(
+                "source {source:?} gives tokens {:?}, on the host {wanted:?}",
+                run.tokens
+            );
+        }
+    }
+    Ok(report)
 }
 
 /// Words through the shipped model: the host's bits.
 pub fn same_bits(board: Board, toolchain: &Toolchain, words: usize) -> Result<String> {
-    let _ = (board, toolchain, words);
-    Ok(String::new())
+    let words: Vec<&str> = WORDS.lines().take(words).collect();
+    let model = emulate::palm_file(&bench::shipped(), Weights::Int8)?;
+    compare_words(board, toolchain, &model, &words)
+}
+
+fn compare_words(
+    board: Board,
+    toolchain: &Toolchain,
+    path: &Path,
+    words: &[&str],
+) -> Result<String> {
+    let firmware = board.build(toolchain)?;
+    let host = Host::open(path)?;
+    let mut request = Request {
+        source: WORD_LIMITS.source,
+        target: WORD_LIMITS.target,
+        logits: true,
+        ..Request::default()
+    };
+    let mut expected = Vec::new();
+    for word in words {
+        let source = host.ids(word, WORD_LIMITS.source)?;
+        let wanted = host.greedy_logits(&source, WORD_LIMITS)?;
+        let forced = Some(wanted.fed.clone());
+        request.inputs.push(Input {
+            source: Source::Text((*word).to_owned()),
+            forced,
+        });
+        expected.push(wanted);
+    }
+    let report = compare(board, &firmware, path, &request, &expected)?;
+    let steps: usize = report.runs.iter().map(|run| run.tokens.len()).sum();
+    let runs = report.runs.len().max(1) as u64;
+    let encoder = report
+        .runs
+        .iter()
+        .map(|run| run.encoder_instructions)
+        .sum::<u64>()
+        / runs;
+    let token = report
+        .runs
+        .iter()
+        .flat_map(|run| &run.token_instructions)
+        .sum::<u64>();
+    Ok(format!(
+        "{} words, {steps} steps equal; {} instructions per encoding, {} per token, stack {}",
+        words.len(),
+        grouped(encoder),
+        grouped(token / steps.max(1) as u64),
+        grouped(report.stack_bytes),
+    ))
+}
+
+/// Runs a request with forced ids and compares tokens and logits, bit for bit.
+fn compare(
+    board: Board,
+    firmware: &Path,
+    model: &Path,
+    request: &Request,
+    expected: &[Expected],
+) -> Result<Report> {
+    let patience = limit(request.inputs.len());
+    let (report, logits) = emulate::start(board, firmware, model, request, patience)?;
+    if request.self_test && report.self_test != Some(true) {
+        bail!("the golden self-test was not reported as passed");
+    }
+    if report.runs.len() != expected.len() {
+        bail!("{} inputs gave {} runs", expected.len(), report.runs.len());
+    }
+    let mut rest = logits.as_slice();
+    for (run, wanted) in report.runs.iter().zip(expected) {
+        let (got, more) = rest.split_at(wanted.logits.len().min(rest.len()));
+        rest = more;
+        if got.len() < wanted.logits.len() {
+            bail!(
+                "{} bytes of logits are missing",
+                wanted.logits.len() - got.len()
+            );
+        }
+        if let Some(at) = got.iter().zip(&wanted.logits).position(|(a, b)| a != b) {
+            let values = wanted.logits.len() / 4 / wanted.fed.len().max(1);
+            let index = at / 4;
+            let value = |bytes: &[u8]| {
+                let four = [0, 1, 2, 3].map(|i| bytes[4 * index + i]);
+                f32::from_le_bytes(four)
+            };
+            bail!(
+                "source {:?}, step {}, logit {}: {:e}, on the host {:e}",
+                run.ids,
+                index / values.max(1),
+                index % values.max(1),
+                value(got),
+                value(&wanted.logits)
+            );
+        }
+        if run.tokens != wanted.tokens {
+            bail!(
+                "source {:?}: tokens {:?}, on the host {:?}",
+                run.ids,
+                run.tokens,
+                wanted.tokens
+            );
+        }
+    }
+    if !rest.is_empty() {
+        bail!("{} bytes of logits are too many", rest.len());
+    }
+    Ok(report)
+}
+
+/// Bad models and bad requests: each is refused with a word about what is wrong.
+pub fn refusals(board: Board, toolchain: &Toolchain) -> Result<String> {
+    let firmware = board.build(toolchain)?;
+    let folder = workspace::root().join("tests/fixtures/switch");
+    let model = emulate::palm_file(&folder, Weights::Int8)?;
+    let good = fs::read(&model)?;
+    let request = |source: u32, ids: &[u32]| Request {
+        inputs: vec![input(ids, None)],
+        source,
+        target: 4,
+        ..Request::default()
+    };
+    let flip = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let cases: [(&str, Vec<u8>, Request); 8] = [
+        ("no .palm file", vec![0; 64], request(4, &[1])),
+        (
+            "head is damaged",
+            flip(good.len().min(200)),
+            request(4, &[1]),
+        ),
+        ("is damaged", flip(good.len() / 2), request(4, &[1])),
+        (
+            "is damaged",
+            good[..good.len() / 2].to_vec(),
+            request(4, &[1]),
+        ),
+        (
+            "out of the vocabulary",
+            good.clone(),
+            request(4, &[4_000_000_000]),
+        ),
+        ("the limit is 4", good.clone(), request(4, &[1; 5])),
+        ("source is empty", good.clone(), request(4, &[])),
+        ("arena needs", good.clone(), request(1 << 20, &[1])),
+    ];
+    let scratch = workspace::target().join("palm");
+    let count = cases.len();
+    for (index, (wanted, bytes, request)) in cases.into_iter().enumerate() {
+        let file = scratch.join(format!("refused-{}-{index}.palm", board.name()));
+        fs::write(&file, bytes)?;
+        let result = emulate::start(board, &firmware, &file, &request, limit(1));
+        fs::remove_file(&file)?;
+        match result {
+            Ok(_) => bail!("accepted what should be refused with `{wanted}`"),
+            Err(error) if format!("{error:#}").contains(wanted) => {}
+            Err(error) => return Err(error.context(format!("expected `{wanted}`"))),
+        }
+    }
+    Ok(format!("{count} cases"))
+}
+
+fn input(ids: &[u32], forced: Option<Vec<u32>>) -> Input {
+    Input {
+        source: Source::Ids(ids.to_vec()),
+        forced,
+    }
+}
+
+/// Patience for so many inputs.
+fn limit(inputs: usize) -> Duration {
+    Duration::from_secs(120 + 30 * inputs as u64)
 }

@@ -133,7 +133,7 @@ impl Board {
     pub fn build_with(self, toolchain: &Toolchain, link_args: &[String]) -> Result<PathBuf> {
         let folder = workspace::root().join("boards").join(self.folder());
         let mut command = toolchain.cargo(self.target(), &folder, "rustc");
-        command.args(["--release", "--locked", "--bin", self.folder()]);
+        command.args(["--release", "--bin", self.folder()]);
         if !link_args.is_empty() {
             command.arg("--");
             for argument in link_args {

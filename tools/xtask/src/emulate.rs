@@ -9,6 +9,7 @@ use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 
 use crate::boards::{Board, loader};
 use crate::process::{capture, host_cargo};
@@ -33,6 +34,12 @@ pub struct Args {
     /// Token ids to feed to the decoder in place of its own choices.
     #[arg(long)]
     force: Option<String>,
+    /// How to store the matrices of a checkpoint folder.
+    #[arg(long, default_value = "int8")]
+    weights: Weights,
+    /// Run the model's golden input first.
+    #[arg(long)]
+    self_test: bool,
     /// Most tokens to generate; the target limit if absent.
     #[arg(long)]
     max_tokens: Option<u32>,
@@ -56,12 +63,8 @@ pub struct Args {
 /// What to run on a board.
 #[derive(Default)]
 pub struct Request {
-    /// Texts.
-    pub texts: Vec<String>,
-    /// Inputs as token ids.
-    pub ids: Vec<Vec<u32>>,
-    /// Ids for the decoder in place of its own choices.
-    pub forced: Option<Vec<u32>>,
+    /// The inputs.
+    pub inputs: Vec<Input>,
     /// Longest source in tokens.
     pub source: u32,
     /// Longest target in tokens.
@@ -70,6 +73,24 @@ pub struct Request {
     pub max_tokens: Option<u32>,
     /// Whether the logits are wanted.
     pub logits: bool,
+    /// Whether the model's golden input is to be run.
+    pub self_test: bool,
+}
+
+/// One input.
+pub struct Input {
+    /// What to encode.
+    pub source: Source,
+    /// Ids for the decoder in place of its own choices.
+    pub forced: Option<Vec<u32>>,
+}
+
+/// What to encode.
+pub enum Source {
+    /// Text, for the model's tokenizer.
+    Text(String),
+    /// Token ids.
+    Ids(Vec<u32>),
 }
 
 impl Request {
@@ -82,18 +103,21 @@ impl Request {
         if self.logits {
             lines += "logits\n";
         }
+        if self.self_test {
+            lines += "selftest\n";
+        }
         let spaced = |ids: &[u32]| ids.iter().map(|id| format!(" {id}")).collect::<String>();
-        if let Some(forced) = &self.forced {
-            lines += &format!("force{}\n", spaced(forced));
-        }
-        for ids in &self.ids {
-            lines += &format!("ids{}\n", spaced(ids));
-        }
-        for text in &self.texts {
-            if text.contains('\n') {
-                bail!("a text has several lines; give each line as a text of its own");
+        for input in &self.inputs {
+            if let Some(forced) = &input.forced {
+                lines += &format!("force{}\n", spaced(forced));
             }
-            lines += &format!("text {text}\n");
+            match &input.source {
+                Source::Ids(ids) => lines += &format!("ids{}\n", spaced(ids)),
+                Source::Text(text) if text.contains('\n') => {
+                    bail!("a text has several lines; give each line as a text of its own")
+                }
+                Source::Text(text) => lines += &format!("text {text}\n"),
+            }
         }
         Ok(lines)
     }
@@ -101,29 +125,33 @@ impl Request {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let mut texts = args.text.clone();
+    let forced = args.force.as_deref().map(parse_ids).transpose()?;
+    let mut sources = Vec::new();
+    for ids in &args.ids {
+        sources.push(Source::Ids(parse_ids(ids)?));
+    }
+    sources.extend(args.text.iter().cloned().map(Source::Text));
     if let Some(file) = &args.file {
         let content = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-        texts.extend(content.lines().map(str::to_owned));
+        sources.extend(content.lines().map(str::to_owned).map(Source::Text));
     }
+    if sources.is_empty() && !args.self_test {
+        bail!("nothing to run: give a text, --file, --ids or --self-test");
+    }
+    let input = |source| Input {
+        source,
+        forced: forced.clone(),
+    };
     let request = Request {
-        texts,
-        ids: args
-            .ids
-            .iter()
-            .map(|ids| parse_ids(ids))
-            .collect::<Result<_>>()?,
-        forced: args.force.as_deref().map(parse_ids).transpose()?,
+        inputs: sources.into_iter().map(input).collect(),
         source: args.source,
         target: args.target,
         max_tokens: args.max_tokens,
         logits: args.logits.is_some(),
+        self_test: args.self_test,
     };
-    if request.texts.is_empty() && request.ids.is_empty() {
-        bail!("nothing to run: give a text, --file or --ids");
-    }
     let firmware = args.board.build(&toolchain::find()?)?;
-    let model = palm_file(&args.model, &[])?;
+    let model = palm_file(&args.model, args.weights)?;
     let limit = Duration::from_secs(args.timeout);
     let (report, logits) = start(args.board, &firmware, &model, &request, limit)?;
     if let Some(path) = &args.logits {
@@ -185,51 +213,75 @@ pub fn start(
     ))
 }
 
+/// How `palmtop convert` stores matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// Signed bytes.
+    Int8,
+    /// Half precision.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl Weights {
+    /// As `palmtop convert --weights` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::F16 => "f16",
+            Self::F32 => "f32",
+        }
+    }
+}
+
 /// The .palm file for a model: itself, or what the `palmtop` command makes of a checkpoint folder,
-/// made anew when the folder has changed.
-pub fn palm_file(model: &Path, options: &[&str]) -> Result<PathBuf> {
+/// made anew when the folder or the command has changed.
+pub fn palm_file(model: &Path, weights: Weights) -> Result<PathBuf> {
     let what = fs::metadata(model).with_context(|| model.display().to_string())?;
     if !what.is_dir() {
         return Ok(model.to_owned());
     }
+    let command = palmtop()?;
     let model = fs::canonicalize(model)?;
-    let name = model
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let tag: String = options
-        .iter()
-        .map(|o| o.trim_start_matches('-'))
-        .map(|o| format!("-{o}"))
-        .collect();
-    let folder = workspace::target().join("palm");
-    fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("{name}{tag}.palm"));
-    let made = fs::metadata(&file).and_then(|data| data.modified()).ok();
-    let mut newest = None;
+    let mut newest = fs::metadata(&command)?.modified().ok();
     for entry in fs::read_dir(&model)? {
         newest = newest.max(entry?.metadata()?.modified().ok());
     }
-    if made.is_some() && made > newest {
+    let folder = workspace::target().join("palm");
+    fs::create_dir_all(&folder)?;
+    let name = model.file_name().unwrap_or_default().to_string_lossy();
+    let file = folder.join(format!("{name}-{}.palm", weights.name()));
+    if fs::metadata(&file)
+        .and_then(|data| data.modified())
+        .is_ok_and(|made| Some(made) > newest)
+    {
         return Ok(file);
     }
-    let mut command = host_cargo();
-    command.args([
-        "run",
-        "--release",
-        "--quiet",
-        "-p",
-        "palmtop-cli",
-        "--",
-        "convert",
-    ]);
-    command.arg(&model).arg("-o").arg(&file).args(options);
-    let output = capture(&mut command, Duration::from_secs(900))?;
+    let mut convert = process::Command::new(command);
+    convert
+        .arg("convert")
+        .arg(&model)
+        .arg("-o")
+        .arg(&file)
+        .args(["--weights", weights.name()]);
+    let output = capture(&mut convert, Duration::from_secs(900))?;
     if !output.status.success() {
         bail!("{} does not convert:\n{}", model.display(), output.tail(10));
     }
     Ok(file)
+}
+
+/// Builds the `palmtop` command and returns its path.
+pub fn palmtop() -> Result<PathBuf> {
+    let mut build = host_cargo();
+    build.args(["build", "--release", "-p", "palmtop-cli"]);
+    let output = capture(&mut build, Duration::from_secs(900))?;
+    if !output.status.success() {
+        bail!("the palmtop command does not build:\n{}", output.stderr);
+    }
+    let name = format!("palmtop{}", std::env::consts::EXE_SUFFIX);
+    Ok(workspace::target().join("release").join(name))
 }
 
 fn parse_ids(text: &str) -> Result<Vec<u32>> {

@@ -6,6 +6,7 @@ mod bench;
 mod board_tests;
 mod boards;
 mod emulate;
+mod host;
 mod panic_free;
 mod process;
 mod report;
@@ -35,6 +36,8 @@ enum Task {
     Test(test::Args),
     /// Run a model on an emulated board, text to text, counting instructions, RAM and stack.
     Emulate(emulate::Args),
+    /// Compare the logits of words on emulated boards with the host's, bit for bit.
+    Bits(board_tests::Args),
     /// Time the shipped model on the host and count its instructions on the emulated boards.
     Bench(bench::Args),
     /// Build a board's firmware and print where it is.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Setup(args) => setup::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Emulate(args) => emulate::run(&args),
+        Task::Bits(args) => board_tests::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
         Task::Size(args) => size::run(&args),

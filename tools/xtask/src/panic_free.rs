@@ -45,7 +45,7 @@ pub fn check(toolchain: &Toolchain, target: &str) -> Result<()> {
 fn link(toolchain: &Toolchain, target: &str, control: bool) -> Result<(bool, String)> {
     let folder = workspace::root().join("boards/panic-free");
     let mut command = toolchain.cargo(target, &folder, "build");
-    command.args(["--release", "--locked"]);
+    command.args(["--release"]);
     if control {
         command.args(["--features", "control"]);
     }
@@ -58,7 +58,7 @@ fn link(toolchain: &Toolchain, target: &str, control: bool) -> Result<(bool, Str
 fn culprits(toolchain: &Toolchain, target: &str) -> Result<String> {
     let folder = workspace::root().join("boards/panic-free");
     let mut command = toolchain.cargo(target, &folder, "rustc");
-    command.args(["--release", "--locked", "--", "-C"]);
+    command.args(["--release", "--", "-C"]);
     command.arg(format!("link-arg=--defsym={MISSING}=0"));
     let output = process::capture(&mut command, Duration::from_secs(900))?;
     if !output.status.success() {
@@ -96,10 +96,10 @@ fn locations(elf: &[u8]) -> Vec<String> {
             let &[address, length, line, column] = window else {
                 continue;
             };
-            if (4..512).contains(&length) && line > 0 && (1..1000).contains(&column) {
-                if let Some(file) = text_at(address, length).filter(|name| name.ends_with(".rs")) {
-                    found.push(format!("  {file}:{line}:{column}"));
-                }
+            let plausible = (4..512).contains(&length) && line > 0 && (1..1000).contains(&column);
+            let file = plausible.then(|| text_at(address, length)).flatten();
+            if let Some(file) = file.filter(|name| name.ends_with(".rs")) {
+                found.push(format!("  {file}:{line}:{column}"));
             }
         }
     }

@@ -28,6 +28,8 @@ pub struct Report {
     pub arena_bytes: u64,
     /// Deepest stack in bytes, by painting.
     pub stack_bytes: u64,
+    /// Whether the golden input gave the golden bits, if it was run.
+    pub self_test: Option<bool>,
     /// Each input and what it gave.
     pub runs: Vec<Run>,
 }
@@ -79,6 +81,7 @@ impl Report {
                 "stack" => report.stack_bytes = report.stack_bytes.max(number()?),
                 "counter" => check_counter(&numbers()?)?,
                 "input" => report.runs.push(Run::default()),
+                "selftest" => report.self_test = Some(rest == "passed"),
                 "done" => done = true,
                 "error" => bail!("the firmware reports: {rest}"),
                 "panic" => bail!("the firmware panicked at {rest}"),
