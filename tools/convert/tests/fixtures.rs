@@ -1,43 +1,144 @@
-//! Every fixture folder converts, in every weight format, to an image that parses and verifies.
+//! Every fixture folder converts, in every weight format, to an image that parses, verifies and
+//! passes its own self-test.
 
-use std::path::{Path, PathBuf};
+mod common;
 
-use palmtop::format::Palm;
+use common::{Folder, Result, fixtures, root};
+use palmtop::format::{Palm, TensorFormat};
+use palmtop::{Model, Session};
 use palmtop_convert::{Options, Weights, convert};
+use serde_json::{Value, json};
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+/// Copies bytes to memory at a multiple of 16.
+fn aligned(bytes: &[u8]) -> Vec<u128> {
+    let mut memory = vec![0; bytes.len().div_ceil(16)];
+    bytemuck::cast_slice_mut(&mut memory)[..bytes.len()].copy_from_slice(bytes);
+    memory
+}
 
-/// Folders with a config.json under tests/fixtures.
-fn fixtures() -> Result<Vec<PathBuf>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-    let mut folders = Vec::new();
-    for entry in std::fs::read_dir(root)? {
-        let folder = entry?.path();
-        if folder.join("config.json").exists() {
-            folders.push(folder);
-        }
+fn options(weights: Weights) -> Options {
+    Options {
+        weights,
+        ..Options::default()
     }
-    folders.sort();
-    assert!(!folders.is_empty());
-    Ok(folders)
 }
 
 #[test]
-fn every_fixture_converts_and_verifies() -> Result {
+fn every_fixture_converts_and_passes_its_self_test() -> Result {
     for folder in fixtures()? {
         for weights in [Weights::Int8, Weights::F16, Weights::F32] {
-            let options = Options {
-                weights,
-                ..Options::default()
-            };
-            let converted = match convert(&folder, &options, &mut ()) {
+            let converted = match convert(&folder, &options(weights), &mut ()) {
                 Ok(converted) => converted,
                 Err(error) => panic!("{} as {weights}: {error}", folder.display()),
             };
-            let palm = Palm::parse(&converted.bytes)?;
+            let memory = aligned(&converted.bytes);
+            let image = &bytemuck::cast_slice(&memory)[..converted.bytes.len()];
+            let model = Model::parse(image)?;
+            let palm = *model.palm();
             palm.verify()?;
-            assert_eq!(palm.header().numeric, u8::from(weights == Weights::Int8));
+            let header = palm.header();
+            assert_eq!(header.numeric, u8::from(weights == Weights::Int8));
+            let limits = model.default_limits();
+            assert_eq!(header.plan_arena as usize, model.arena_bytes(limits));
+            let mut arena = vec![0u128; model.arena_bytes(limits).div_ceil(16)];
+            let mut session = Session::new(model, limits, bytemuck::cast_slice_mut(&mut arena))?;
+            session.self_test(&mut [0; 64])?;
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn conversion_is_repeatable_and_names_no_machine() -> Result {
+    let folder = root().join("switch");
+    let first = convert(&folder, &options(Weights::Int8), &mut ())?.bytes;
+    assert_eq!(
+        first,
+        convert(&folder, &options(Weights::Int8), &mut ())?.bytes
+    );
+    let palm = Palm::parse(&first)?;
+    let names = palm.section(palm.header().names);
+    let text = std::str::from_utf8(names)?.trim_end_matches('\0');
+    let json: Value = serde_json::from_str(text)?;
+    assert_eq!(json["source"], "switch");
+    assert_eq!(json["weights"], "int8");
+    assert!(!text.contains(&*folder.canonicalize()?.to_string_lossy()));
+    Ok(())
+}
+
+#[test]
+fn experts_are_whole_blobs_on_a_page() -> Result {
+    let bytes = convert(&root().join("switch"), &options(Weights::Int8), &mut ())?.bytes;
+    let palm = Palm::parse(&bytes)?;
+    let header = palm.header();
+    assert_eq!(header.experts.count, 3 * 8);
+    assert_eq!(header.experts_section.offset % 4096, 0);
+    let (first, last) = (palm.expert(0), palm.expert(23));
+    // Experts of one shape share their entries of the tensor table.
+    assert_eq!((first.wi, first.wo), (last.wi, last.wo));
+    let wi = palm.tensor(first.wi).ok_or("no wi")?;
+    assert!(wi.in_expert && wi.format == TensorFormat::I8);
+    Ok(())
+}
+
+#[test]
+fn a_tied_head_shares_its_matrix() -> Result {
+    for (fixture, own_entry) in [("t5", false), ("bart", true)] {
+        let bytes = convert(&root().join(fixture), &options(Weights::F16), &mut ())?.bytes;
+        let palm = Palm::parse(&bytes)?;
+        let roles = palm.header().roles;
+        let matrix = |index| palm.tensor(index).map(|tensor| tensor.offset);
+        assert_eq!(matrix(roles.embedding), matrix(roles.head));
+        // BART's has final_logits_bias.
+        assert_eq!(roles.embedding != roles.head, own_entry);
+    }
+    let bytes = convert(&root().join("t5-v1_1"), &options(Weights::F16), &mut ())?.bytes;
+    let palm = Palm::parse(&bytes)?;
+    let matrix = |index| palm.tensor(index).map(|tensor| tensor.offset);
+    let roles = palm.header().roles;
+    assert_ne!(matrix(roles.embedding), matrix(roles.head));
+    assert_eq!(palm.header().head_scale, 1.0);
+    Ok(())
+}
+
+#[test]
+fn what_transformers_ignores_is_noted() -> Result {
+    let notes = |folder: &Folder| -> Result<String> {
+        Ok(convert(folder.path(), &Options::default(), &mut ())?
+            .notes
+            .join("\n"))
+    };
+    let extra = notes(&Folder::copy_of("t5-extra")?)?;
+    assert!(
+        extra.contains("EncDecAttention.relative_attention_bias.weight"),
+        "{extra}"
+    );
+
+    let folder = Folder::copy_of("t5-copies")?;
+    let plain = convert(folder.path(), &Options::default(), &mut ())?;
+    assert!(!plain.notes.join("\n").contains("differs"));
+    folder.edit_tensors("model.safetensors", |header, data| {
+        let at = common::start_of(header, "lm_head.weight");
+        data[at..at + 4].copy_from_slice(&7.0f32.to_le_bytes());
+    })?;
+    let head = notes(&folder)?;
+    assert!(
+        head.contains("`lm_head.weight` differs from the embedding"),
+        "{head}"
+    );
+
+    folder.edit_json("generation_config.json", |config| {
+        config.insert("num_beams".to_owned(), json!(4));
+        config.insert("eos_token_id".to_owned(), json!([1, 2]));
+        config.insert("suppress_tokens".to_owned(), json!([3]));
+    })?;
+    let settings = notes(&folder)?;
+    for part in [
+        "`num_beams` = 4",
+        "`eos_token_id` has several",
+        "`suppress_tokens`",
+    ] {
+        assert!(settings.contains(part), "{settings}");
     }
     Ok(())
 }
