@@ -21,3 +21,8 @@ pub use model::{
     Arena, Decoder, Encoded, Encoding, Error, Limits, MemoryPlan, Model, Progress, Session, Shape,
     StackShape,
 };
+
+// What must not compile, and the same programs that do.
+#[cfg(doctest)]
+#[doc = include_str!("../tests/compile_fail.md")]
+mod compile_fail {}
