@@ -163,9 +163,11 @@ pub enum ConvertError {
     },
     /// A value that f16 cannot hold.
     #[error(
-        "tensor `{tensor}` holds {value}, which f16 cannot hold (at most 65504); convert with --weights f32 or --weights int8"
+        "{file}: tensor `{tensor}` holds {value}, which f16 cannot hold (at most 65504); convert with --weights f32 or --weights int8"
     )]
     F16Range {
+        /// The weight file, or the index.
+        file: String,
         /// The tensor.
         tensor: String,
         /// The value.
@@ -203,4 +205,14 @@ pub enum ConvertError {
         "the converted model does not run ({0}); please report this with the folder's config.json"
     )]
     SelfRun(String),
+}
+
+impl ConvertError {
+    /// Names the weight file where the place of the fault could not know it.
+    pub(crate) fn in_file(mut self, list: &str) -> Self {
+        if let Self::F16Range { file, .. } = &mut self {
+            list.clone_into(file);
+        }
+        self
+    }
 }

@@ -8,10 +8,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! One idea per file, in the order of the work: `checkpoint` reads a folder, `families` maps its
-//! tensors to the canonical `graph`, `equalize` evens out channels for int8 without changing the
-//! function, `quantize` makes bytes of matrices, `layout` gives them places, `writer` makes the
-//! image. `tokenizer`, `golden` and `names` make the sections beside the weights.
+//! One idea per file, in the order of the work: `checkpoint` reads a folder and `config` its JSON,
+//! `families` maps its tensors to the canonical `graph` (with `generation` for the ids that steer
+//! search and `distances` for relative positions), `equalize` evens out channels for int8 without
+//! changing the function, `quantize` makes bytes of matrices, `layout` gives them places, `writer`
+//! makes the image. `tokenizer`, `golden` and `names` make the sections beside the weights.
 
 mod atomic;
 mod checkpoint;
@@ -150,7 +151,8 @@ pub fn convert(
     if int8 && options.equalize {
         equalize::graph(&mut graph);
     }
-    let layout = layout::lay_out(&graph, options.weights)?;
+    let layout = layout::lay_out(&graph, options.weights)
+        .map_err(|error| error.in_file(checkpoint.list_file()))?;
     let tokenizer = tokenizer::section(&mut checkpoint, graph.vocab)?;
     let names = names::json(&checkpoint, &graph, &layout, architecture, options.weights);
     let tile = tile(&graph, options.tile)?;

@@ -103,8 +103,11 @@ fn f16(matrix: &Matrix) -> Result<Encoded, ConvertError> {
         for &value in row {
             let narrow = half::f16::from_f32(value);
             if !narrow.is_finite() {
+                // The caller names the file.
+                let (file, tensor) = (String::new(), matrix.name.clone());
                 return Err(ConvertError::F16Range {
-                    tensor: matrix.name.clone(),
+                    file,
+                    tensor,
                     value,
                 });
             }

@@ -316,7 +316,7 @@ fn values_that_f16_cannot_hold() -> Result {
         weights: Weights::F16,
         ..Options::default()
     };
-    refused_with(&folder, &options, &[WI, "1000000", "--weights f32"]);
+    refused_with(&folder, &options, &[MODEL, WI, "1000000", "--weights f32"]);
     let options = Options {
         weights: Weights::F32,
         ..Options::default()

@@ -50,7 +50,7 @@ fn every_fixture_converts_and_passes_its_self_test() -> Result {
 
 #[test]
 fn conversion_is_repeatable_and_names_no_machine() -> Result {
-    let folder = root().join("switch");
+    let folder = root().join("t5-extra");
     let first = convert(&folder, &options(Weights::Int8), &mut ())?.bytes;
     assert_eq!(
         first,
@@ -60,9 +60,12 @@ fn conversion_is_repeatable_and_names_no_machine() -> Result {
     let names = palm.section(palm.header().names);
     let text = std::str::from_utf8(names)?.trim_end_matches('\0');
     let json: Value = serde_json::from_str(text)?;
-    assert_eq!(json["source"], "switch");
+    assert_eq!(json["source"], "t5-extra");
+    assert_eq!(json["notes"].as_array().map(Vec::len), Some(2));
     assert_eq!(json["weights"], "int8");
-    assert!(!text.contains(&*folder.canonicalize()?.to_string_lossy()));
+    for path in [folder.canonicalize()?, root()] {
+        assert!(!text.contains(&*path.to_string_lossy()));
+    }
     Ok(())
 }
 

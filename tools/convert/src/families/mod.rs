@@ -104,6 +104,15 @@ pub(crate) fn build(
     limits: &Limits,
 ) -> Result<(Graph, &'static str), ConvertError> {
     let entry = find(&checkpoint.config)?;
+    if let Some(Value::Array(list)) = checkpoint.config.get("architectures")
+        && let Some(name) = list.first().and_then(Value::as_str)
+        && name != entry.architecture
+    {
+        checkpoint.note(format!(
+            "config.json names {name}: taken as {}",
+            entry.architecture
+        ));
+    }
     let config = &checkpoint.config;
     config.must_be(
         "is_encoder_decoder",
