@@ -228,9 +228,10 @@ fn splits_characters(value: Option<&Value>) -> bool {
             let invert = value.get("invert").and_then(Value::as_bool) == Some(true);
             let empty = pattern.get("String").and_then(Value::as_str) == Some("")
                 || pattern.get("Regex").and_then(Value::as_str) == Some("");
-            let each = ["(?s).", "(?s:.)", "[\\s\\S]", "[\\S\\s]", "."].contains(&regex.as_str());
+            let each = [".", "(?m:.)", "[\\s\\S]", "[\\S\\s]"].contains(&regex.as_str());
             match behavior.as_str() {
-                "Isolated" => empty || each,
+                "Isolated" | "MergedWithPrevious" | "MergedWithNext" => empty || each,
+                "Contiguous" => empty,
                 // "Removed" drops what matches; inverted, it drops what lies between the matches.
                 "Removed" => each == invert && (empty || each),
                 _ => false,
