@@ -30,19 +30,29 @@ pub struct Tiny {
     pub experts: usize,
     /// Most tokens of an expert; Switch only.
     pub capacity: usize,
-    /// Whether config.json has the character tables of a tokenizer.
+    /// Whether there is a tokenizer: of bytes, if the vocabulary is large enough for all of
+    /// them, else of a few characters.
     pub text: bool,
     /// Whether all routers have equal rows, so that every choice is a tie.
     pub tied_routers: bool,
 }
 
 /// A few kilobytes of each family, every optional part in at least one of them.
-pub const SMALLEST: [(&str, Tiny); 3] = [
+pub const SMALLEST: [(&str, Tiny); 4] = [
     (
         "t5",
         Tiny {
             family: Family::T5,
             text: true,
+            ..LEAST
+        },
+    ),
+    (
+        "bytes",
+        Tiny {
+            family: Family::T5,
+            text: true,
+            vocab: 259,
             ..LEAST
         },
     ),
@@ -173,6 +183,12 @@ impl Tiny {
         let config = serde_json::to_string_pretty(&config).unwrap();
         std::fs::write(folder.join("config.json"), config).unwrap();
         weights.save(&folder.join("model.safetensors"));
+        let tokenizer = folder.join("tokenizer_config.json");
+        if self.text && self.vocab >= 259 {
+            std::fs::write(tokenizer, r#"{"tokenizer_class": "ByT5Tokenizer"}"#).unwrap();
+        } else {
+            let _ = std::fs::remove_file(tokenizer);
+        }
     }
 
     fn t5(&self, w: &mut Weights) -> Value {
@@ -237,7 +253,7 @@ impl Tiny {
         } else {
             fields.insert("feed_forward_proj".to_owned(), "relu".into());
         }
-        if self.text {
+        if self.text && self.vocab < 259 {
             fields.insert("grapheme_chars".to_owned(), "____abcdä".into());
             fields.insert("phoneme_chars".to_owned(), "____AB€".into());
         }

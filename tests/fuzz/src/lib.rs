@@ -10,11 +10,12 @@
 //!
 //! Patches reach far: a few bytes of input change a few fields of a file that is otherwise whole.
 
-/// Good images to start from, one of each family and each kind of numbers.
-const SEEDS: [&[u8]; 3] = [
+/// Good images to start from: each family, each kind of numbers, each kind of tokenizer.
+const SEEDS: [&[u8]; 4] = [
     include_bytes!("../../fixtures/tiny/t5.palm"),
     include_bytes!("../../fixtures/tiny/switch.palm"),
     include_bytes!("../../fixtures/tiny/bart.palm"),
+    include_bytes!("../../fixtures/tiny/bytes.palm"),
 ];
 
 /// Longest image that is looked at.
