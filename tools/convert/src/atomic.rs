@@ -4,14 +4,23 @@ use std::io::{Error, ErrorKind, Result, Write};
 use std::path::Path;
 
 /// Writes `bytes` to a temporary file in the same folder, flushes it to the disk and renames it.
+/// A link stays; the file that it leads to is replaced.
 ///
 /// # Errors
-/// As the system reports them; nothing half-written is left. Folders are refused.
+/// As the system reports them; nothing half-written is left. Folders and devices are refused.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    if path.is_dir() {
-        let problem = format!("{} is a folder; name a file", path.display());
-        return Err(Error::new(ErrorKind::IsADirectory, problem));
-    }
+    let path = &match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            let problem = format!("{} is a folder; name a file", path.display());
+            return Err(Error::new(ErrorKind::IsADirectory, problem));
+        }
+        Ok(metadata) if !metadata.is_file() => {
+            let problem = format!("{} is not a regular file; name another", path.display());
+            return Err(Error::new(ErrorKind::InvalidInput, problem));
+        }
+        Ok(_) => path.canonicalize()?,
+        Err(_) => path.to_owned(),
+    };
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -49,6 +58,8 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let error = write_atomically(folder.path(), b"x").err();
         assert!(error.is_some_and(|error| error.to_string().contains("is a folder")));
+        #[cfg(unix)]
+        assert!(write_atomically(std::path::Path::new("/dev/null"), b"x").is_err());
         assert!(write_atomically(&folder.path().join("none/a.palm"), b"x").is_err());
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
         Ok(())

@@ -97,6 +97,19 @@ pub(crate) fn ids(
     Ok(ids)
 }
 
+/// Target positions that generation is configured for, if it is: `max_new_tokens`, or `max_length`,
+/// which counts the start token and thus one token that is never fed back.
+pub(crate) fn usual_target(checkpoint: &Checkpoint<'_>) -> Result<Option<u32>, ConvertError> {
+    let config = checkpoint.generation.as_ref().unwrap_or(&checkpoint.config);
+    let positions = match config.optional_count("max_new_tokens")? {
+        Some(tokens) => Some(tokens),
+        None => config
+            .optional_count("max_length")?
+            .map(|length| length.saturating_sub(1)),
+    };
+    Ok(positions.map(|positions| u32::try_from(positions).unwrap_or(u32::MAX)))
+}
+
 /// An id, or the first of a list of ids.
 fn one_of_list(
     config: &Config,

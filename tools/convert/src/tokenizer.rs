@@ -38,12 +38,17 @@ pub(crate) fn section(
     }
     let json = checkpoint.folder.join("tokenizer.json");
     let settings = Config::read_optional(&checkpoint.folder.join("tokenizer_config.json"))?;
+    // Older folders state the class in config.json.
     let class = match &settings {
-        Some(settings) => settings
+        Some(settings) => settings.text("tokenizer_class")?,
+        None => None,
+    };
+    let class = match class {
+        Some(class) => class.to_owned(),
+        None => config
             .text("tokenizer_class")?
             .unwrap_or_default()
             .to_owned(),
-        None => String::new(),
     };
     if class.starts_with("ByT5Tokenizer") {
         return bytes(checkpoint, vocab);
@@ -54,7 +59,7 @@ pub(crate) fn section(
             Err(problem) => format!("tokenizer.json: {problem}"),
         },
         None if class.is_empty() => "the folder has no tokenizer".to_owned(),
-        None => format!("tokenizer_config.json: {class} without tokenizer.json is not supported"),
+        None => format!("the folder has a {class} without tokenizer.json, which is not supported"),
     };
     checkpoint.note(format!(
         "{problem}; the file takes and gives ids, not text (character and byte tokenizers are \

@@ -184,3 +184,29 @@ fn outlier_channels_leave_no_trace() -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn default_limits_follow_options_and_generation_settings() -> Result {
+    let folder = Folder::copy_of("t5")?;
+    let limits = |options: &Options| -> Result<(u32, u32)> {
+        let bytes = convert(folder.path(), options, &mut ())?.bytes;
+        let header = *Palm::parse(&bytes)?.header();
+        Ok((header.default_source, header.default_target))
+    };
+    assert_eq!(limits(&Options::default())?, (64, 64));
+    folder.edit_json("generation_config.json", |json| {
+        json.insert("max_length".to_owned(), json!(21));
+    })?;
+    assert_eq!(limits(&Options::default())?, (64, 20));
+    folder.edit_json("generation_config.json", |json| {
+        json.insert("max_new_tokens".to_owned(), json!(1000));
+    })?;
+    assert_eq!(limits(&Options::default())?, (64, 64));
+    let asked = Options {
+        source: Some(7),
+        target: Some(100),
+        ..Options::default()
+    };
+    assert_eq!(limits(&asked)?, (7, 100));
+    Ok(())
+}

@@ -59,7 +59,8 @@ pub(super) fn build(
         ids.forced_bos = config.id("bos_token_id", vocab)?.or(Some(0));
     }
     let most = most as u32;
-    let (default_source, default_target) = limits.resolve(most, (most, most))?;
+    let usual_target = generation::usual_target(checkpoint)?.unwrap_or(most);
+    let (default_source, default_target) = limits.resolve((most, usual_target), (most, most))?;
 
     let prefix = prefix(checkpoint);
     let embedding = embedding(checkpoint, prefix, vocab, d_model, tied)?;

@@ -73,10 +73,10 @@ impl Limits {
         }
     }
 
-    /// Limits for who states none: as asked for, else 64 or what the model can take.
-    /// `most` is (source, target), 0 for no limit.
-    pub fn resolve(&self, usual: u32, most: (u32, u32)) -> Result<(u32, u32), ConvertError> {
-        let one = |option, asked: Option<u32>, most: u32| {
+    /// Limits for who states none: as asked for, else `usual`, at most 64 and at most what the
+    /// model can take. Pairs are (source, target); 0 in `most` means no limit.
+    pub fn resolve(&self, usual: (u32, u32), most: (u32, u32)) -> Result<(u32, u32), ConvertError> {
+        let one = |option, asked: Option<u32>, usual: u32, most: u32| {
             let cap = if most == 0 { MAX_ROWS as u32 } else { most };
             match asked {
                 None => Ok(usual.clamp(1, 64).min(cap)),
@@ -91,10 +91,8 @@ impl Limits {
                 Some(found) => Ok(found),
             }
         };
-        Ok((
-            one("--source", self.source, most.0)?,
-            one("--target", self.target, most.1)?,
-        ))
+        let source = one("--source", self.source, usual.0, most.0)?;
+        Ok((source, one("--target", self.target, usual.1, most.1)?))
     }
 }
 

@@ -140,9 +140,10 @@ pub(super) fn assemble(
         forced_eos: None,
     };
     let ids = generation::ids(checkpoint, parts.vocab, &defaults)?;
-    let usual = config.count("n_positions", 64)?;
-    let usual = u32::try_from(usual).unwrap_or(u32::MAX);
-    let (default_source, default_target) = limits.resolve(usual, (0, 0))?;
+    let source = config.count("n_positions", 64)?;
+    let source = u32::try_from(source).unwrap_or(u32::MAX);
+    let target = generation::usual_target(checkpoint)?.unwrap_or(source);
+    let (default_source, default_target) = limits.resolve((source, target), (0, 0))?;
 
     let embedding = shared_embedding(checkpoint, parts.vocab, shape.d_model)?;
     let encoder = stack(checkpoint, Side::Encoder, parts.layers, shape, feed_forward)?;
