@@ -2,25 +2,29 @@
 
 use core::hint::black_box;
 
-use palmtop::format::{Palm, Section, TensorFormat, crc32};
+use palmtop::format::{ExpertRecord, Palm, Section, TensorFormat, TensorRecord, crc32};
 
 use crate::Opaque;
 
-/// Calls them all.
-pub fn call(opaque: &Opaque) {
+/// From bytes to a view.
+pub fn parse(opaque: &mut Opaque) {
     black_box(crc32(opaque.bytes));
     let _ = black_box(Palm::total_len(opaque.bytes));
-    black_box(TensorFormat::from_code(opaque.number(0) as u8).map(TensorFormat::bytes));
+    let _ = black_box(Palm::parse(opaque.bytes));
+}
+
+/// What a view shows.
+pub fn view(opaque: &mut Opaque) {
     let Ok(palm) = black_box(Palm::parse(opaque.bytes)) else {
         return;
     };
-    let index = opaque.number(1);
+    let index = opaque.number(0);
     black_box(palm.header().layer_count());
     black_box(palm.bytes());
     black_box(palm.is_aligned());
     let section = Section {
-        offset: opaque.number(2),
-        len: opaque.number(3),
+        offset: opaque.number(1),
+        len: opaque.number(2),
         crc: index,
     };
     black_box(palm.section(section));
@@ -31,5 +35,38 @@ pub fn call(opaque: &Opaque) {
     black_box(palm.layer(index));
     let expert = black_box(palm.expert(index));
     black_box(palm.expert_bytes(&expert));
+    let any = ExpertRecord {
+        offset: opaque.number(3),
+        len: opaque.number(4),
+        ..expert
+    };
+    black_box(palm.expert_bytes(&any));
+}
+
+/// The CRCs.
+pub fn verify(opaque: &mut Opaque) {
+    let Ok(palm) = black_box(Palm::parse(opaque.bytes)) else {
+        return;
+    };
     let _ = black_box(palm.verify());
+}
+
+/// Records of any content.
+pub fn parts(opaque: &mut Opaque) {
+    let Some(format) = TensorFormat::from_code(opaque.number(0) as u8) else {
+        return;
+    };
+    black_box(format.bytes());
+    let record = TensorRecord {
+        offset: opaque.number(1),
+        rows: opaque.number(2),
+        cols: opaque.number(3),
+        stride: opaque.number(4),
+        format,
+        in_expert: opaque.number(5) > 0,
+        scales: opaque.number(6),
+        sums: opaque.number(7),
+        bias: opaque.number(8),
+    };
+    black_box(record.matrix_bytes());
 }

@@ -20,6 +20,9 @@ use crate::workspace;
 /// pre-norm, and one post-norm with learned positions.
 const FIXTURES: [&str; 3] = ["switch", "t5", "bart"];
 
+/// Most stack that a run may take on a Cortex-M4F, the firmware's own frames included.
+const STACK_AIM: u64 = 4096;
+
 /// Words for the larger models.
 const WORDS: &str = include_str!("words.txt");
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::boards::Board;
-use crate::emulate::grouped;
+use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{board_tests, panic_free, setup, size, workspace};
@@ -171,6 +171,10 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             bail!("{} bytes, more than {}", grouped(bytes), grouped(FLASH_AIM));
         }
         Ok(format!("{} bytes", grouped(bytes)))
+    });
+    steps.step("the palmtop command", || {
+        emulate::palmtop()?;
+        Ok(Note::new())
     });
     for board in Board::ALL {
         steps.step(&format!("tiny models on {}", board.name()), || {
