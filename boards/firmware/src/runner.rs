@@ -211,23 +211,11 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// A session in exactly the bytes that the plan says, so that a plan that is too small shows.
-    fn session(&mut self, limits: Limits) -> Result<Session<'static, '_>, Error> {
-        let needed = self.model.arena_bytes(limits);
-        let got = self.arena.len();
-        let arena = self
-            .arena
-            .get_mut(..needed)
-            .ok_or(Error::ArenaTooSmall { needed, got })?;
-        Session::new(*self.model, limits, arena)
-    }
-
     #[inline(never)]
     fn self_test(&mut self, limits: Limits, ids: &mut [u32]) -> Result<(), Stop> {
-        match self
-            .session(limits)
-            .and_then(|mut session| session.self_test(ids))
-        {
+        let mut slot = None;
+        let session = open(&mut slot, self.model, self.arena, limits);
+        match session.and_then(|session| session.self_test(ids)) {
             Ok(()) => {
                 self.out.text("selftest passed").end();
                 Ok(())
@@ -286,13 +274,8 @@ impl<'a> Runner<'a> {
         most: usize,
         settings: &mut Settings,
     ) -> Result<usize, Error> {
-        let needed = self.model.arena_bytes(settings.limits);
-        let got = self.arena.len();
-        let arena = self
-            .arena
-            .get_mut(..needed)
-            .ok_or(Error::ArenaTooSmall { needed, got })?;
-        let mut session = Session::new(*self.model, settings.limits, arena)?;
+        let mut slot = None;
+        let session = open(&mut slot, self.model, self.arena, settings.limits)?;
         let start = self.counter.now();
         let encoded = session.encode(source)?;
         self.out
@@ -335,6 +318,23 @@ impl<'a> Runner<'a> {
         }
         Ok(count)
     }
+}
+
+/// Puts a session into `slot`; it gets exactly the bytes of arena that the plan says, so that a plan
+/// that is too small would show. A function of its own, so that the session lies on the stack once
+/// and not as often as it is handed on.
+#[inline(never)]
+fn open<'v, 'm, 'a>(
+    slot: &'v mut Option<Session<'m, 'a>>,
+    model: &Model<'m>,
+    arena: &'a mut [u8],
+    limits: Limits,
+) -> Result<&'v mut Session<'m, 'a>, Error> {
+    let (needed, got) = (model.arena_bytes(limits), arena.len());
+    let arena = arena
+        .get_mut(..needed)
+        .ok_or(Error::ArenaTooSmall { needed, got })?;
+    Ok(slot.insert(Session::new(*model, limits, arena)?))
 }
 
 /// Writes the logits of the last step, if they are wanted.

@@ -90,6 +90,9 @@ pub fn tiny_models(board: Board, toolchain: &Toolchain) -> Result<String> {
                 .sum::<usize>();
         }
     }
+    if board == Board::M4f && stack > STACK_AIM {
+        bail!("{stack} bytes of stack, more than {STACK_AIM}");
+    }
     Ok(format!(
         "{steps} steps equal, stack {} bytes",
         grouped(stack)
