@@ -43,7 +43,11 @@ fn look(bytes: &[u8]) {
     }
     let _ = black_box(palm.verify());
     for (source, target, beams) in [(1, 1, 1), (33, 7, 1), (u32::MAX, u32::MAX, u32::MAX)] {
-        let limits = Limits { source, target, beams };
+        let limits = Limits {
+            source,
+            target,
+            beams,
+        };
         let plan = model.memory_plan(limits);
         assert_eq!(plan.total(), model.arena_bytes(limits));
         assert!(plan.total() > 0);

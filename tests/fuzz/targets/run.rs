@@ -49,7 +49,9 @@ fn run(bytes: &[u8], arena: &mut Vec<u128>) {
     black_box(encoded.hidden());
     let mut decoder = encoded.decoder();
     for _ in 0..limits.target {
-        let logits = decoder.step(header.decoder_start).expect("mapped weights are always there");
+        let logits = decoder
+            .step(header.decoder_start)
+            .expect("mapped weights are always there");
         assert_eq!(logits.len(), header.vocab as usize);
     }
     assert!(decoder.step(0).is_err());
