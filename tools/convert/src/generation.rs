@@ -75,8 +75,15 @@ pub(crate) fn ids(
         None => below(defaults.eos),
     };
     let pad = id("pad_token_id")?.or(below(defaults.pad));
-    let Some(decoder_start) = id("decoder_start_token_id")?.or(below(defaults.decoder_start))
-    else {
+    // As in transformers, bos starts a target where generation_config.json names no start.
+    let start = match &generation {
+        Some(settings) if settings.get("decoder_start_token_id").is_none() => {
+            settings.id("bos_token_id", vocab)?
+        }
+        _ => None,
+    };
+    let start = start.or(id("decoder_start_token_id")?);
+    let Some(decoder_start) = start.or(below(defaults.decoder_start)) else {
         return Err(config.refuse(
             "decoder_start_token_id",
             "the id that starts a target is wanted, here or in generation_config.json",

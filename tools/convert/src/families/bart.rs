@@ -4,7 +4,7 @@
 use palmtop::format::{MAX_COLS, MAX_ROWS};
 use serde_json::json;
 
-use super::{Limits, activation, linear, norm, widths};
+use super::{Limits, activation, embedding, linear, norm, widths};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ConvertError;
@@ -63,7 +63,10 @@ pub(super) fn build(
     let (default_source, default_target) = limits.resolve((most, usual_target), (most, most))?;
 
     let prefix = prefix(checkpoint);
-    let embedding = embedding(checkpoint, prefix, vocab, d_model, tied)?;
+    let embedding = match tied {
+        true => embedding::of_tied_stacks(checkpoint, prefix, (vocab, d_model))?,
+        false => embedding::of_untied_stacks(checkpoint, prefix, (vocab, d_model))?,
+    };
     let head = head(checkpoint, &embedding, tied)?;
     Ok(Graph {
         family: Family::Bart,
@@ -143,50 +146,6 @@ fn shape(
         d_model,
         positions,
         activation,
-    })
-}
-
-/// Tied: `shared`, or else the decoder's (`bart-large-cnn`'s save). Not tied: both stacks have
-/// their own in transformers; this library has one, so they must be equal.
-fn embedding(
-    checkpoint: &mut Checkpoint<'_>,
-    prefix: &str,
-    vocab: usize,
-    d_model: usize,
-    tied: bool,
-) -> Result<Matrix, ConvertError> {
-    let shared = format!("{prefix}shared.weight");
-    let encoder = format!("{prefix}encoder.embed_tokens.weight");
-    let decoder = format!("{prefix}decoder.embed_tokens.weight");
-    let used = match tied {
-        true if checkpoint.has(&shared) || !checkpoint.has(&decoder) => shared.clone(),
-        _ => decoder.clone(),
-    };
-    let values = checkpoint.take(&used, &[vocab, d_model])?;
-    if !tied && checkpoint.take(&encoder, &[vocab, d_model])? != values {
-        return Err(ConvertError::Differ {
-            file: checkpoint.list_file().to_owned(),
-            first: decoder,
-            second: encoder,
-            remedy: "stacks with an embedding of their own are not supported; tie them",
-        });
-    }
-    for other in [shared, encoder, decoder] {
-        if other == used || !checkpoint.has(&other) {
-            continue;
-        }
-        if checkpoint.take(&other, &[vocab, d_model])? != values {
-            checkpoint.note(format!(
-                "tensor `{other}` differs from `{used}`; it is not used, as in transformers"
-            ));
-        }
-    }
-    Ok(Matrix {
-        name: used,
-        rows: vocab,
-        cols: d_model,
-        values,
-        bias: None,
     })
 }
 

@@ -2,6 +2,7 @@
 //! A new family is a new file here and a line in [`FAMILIES`].
 
 mod bart;
+mod embedding;
 mod switch;
 mod t5;
 
@@ -139,7 +140,9 @@ fn find(config: &Config) -> Result<&'static Entry, ConvertError> {
     let model_type = config.text("model_type")?;
     let architecture = match config.get("architectures") {
         None => None,
-        Some(Value::Array(list)) => list.first().and_then(Value::as_str),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
+            list.first().and_then(Value::as_str)
+        }
         Some(_) => return Err(config.refuse("architectures", "a list of names is wanted")),
     };
     let refuse = |field, found: &str| ConvertError::Architecture {

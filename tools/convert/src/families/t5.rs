@@ -3,7 +3,7 @@
 
 use palmtop::format::MAX_COLS;
 
-use super::{Limits, activation, epsilon, linear, norm, widths};
+use super::{Limits, activation, embedding, epsilon, linear, norm, widths};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::distances;
@@ -134,7 +134,7 @@ pub(super) fn assemble(
     let norm_eps = epsilon(&config, parts.eps_field, 1e-6)?;
     let pad = config.id("pad_token_id", parts.vocab)?.or(Some(0));
     let defaults = Defaults {
-        decoder_start: pad,
+        decoder_start: config.id("bos_token_id", parts.vocab)?.or(pad),
         eos: Some(1),
         pad: Some(0),
         forced_eos: None,
@@ -145,7 +145,11 @@ pub(super) fn assemble(
     let target = generation::usual_target(checkpoint)?.unwrap_or(source);
     let (default_source, default_target) = limits.resolve((source, target), (0, 0))?;
 
-    let embedding = shared_embedding(checkpoint, parts.vocab, shape.d_model)?;
+    let embedding = if family == Family::Switch && !parts.tied {
+        embedding::of_untied_stacks(checkpoint, "", (parts.vocab, shape.d_model))?
+    } else {
+        embedding::of_one_module(checkpoint, (parts.vocab, shape.d_model))?
+    };
     let encoder = stack(checkpoint, Side::Encoder, parts.layers, shape, feed_forward)?;
     let decoder = stack(
         checkpoint,
@@ -255,52 +259,6 @@ fn feed_forward_kind(
         None => activation(config, FIELD, name)?,
     };
     Ok((activation, gated))
-}
-
-/// The embedding, under the first of its names that is there.
-pub(super) fn shared_embedding(
-    checkpoint: &mut Checkpoint<'_>,
-    vocab: usize,
-    d_model: usize,
-) -> Result<Matrix, ConvertError> {
-    const NAMES: [&str; 3] = [
-        "shared.weight",
-        "encoder.embed_tokens.weight",
-        "decoder.embed_tokens.weight",
-    ];
-    let used = NAMES
-        .into_iter()
-        .find(|name| checkpoint.has(name))
-        .unwrap_or(NAMES[0]);
-    let values = checkpoint.take(used, &[vocab, d_model])?;
-    for other in NAMES {
-        if other == used || !checkpoint.has(other) {
-            continue;
-        }
-        let same = checkpoint.take(other, &[vocab, d_model])? == values;
-        if same {
-            continue;
-        }
-        if used == NAMES[0] {
-            checkpoint.note(format!(
-                "tensor `{other}` differs from `{used}`; it is not used, as in transformers"
-            ));
-        } else {
-            return Err(ConvertError::Differ {
-                file: checkpoint.list_file().to_owned(),
-                first: used.to_owned(),
-                second: other.to_owned(),
-                remedy: "save the model again, with its `shared.weight`",
-            });
-        }
-    }
-    Ok(Matrix {
-        name: used.to_owned(),
-        rows: vocab,
-        cols: d_model,
-        values,
-        bias: None,
-    })
 }
 
 /// Takes a head that is tied, and notes it if it differs: transformers overwrites it.
