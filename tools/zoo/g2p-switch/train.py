@@ -258,6 +258,22 @@ def selfcheck(args):
           + ("agrees" if mine == hf else f"DIFFERS: {mine} / {hf}"))
     if not worst <= 1e-4 or mine != hf:
         raise SystemExit("selfcheck failed")
+    if not fast.build(cfg["d_kv"]):
+        return print("no C compiler: the fused kernels are not checked")
+    quiet = Switch(dict(cfg, dropout_rate=0.0, router_jitter_noise=0.0)).train()
+    batch = [([3 + (i * 7 + j) % 90 for j in range(9)], [5 + (i * 5 + j) % 90 for j in range(8)])
+             for i in range(64)]
+    grads = []
+    for forward in (Switch.forward, fast.forward):
+        quiet.zero_grad()
+        loss_of(quiet, batch, args, forward)[0].backward()
+        grads.append({k: p.grad.flatten() for k, p in quiet.named_parameters()})
+    cosine = {k: float(F.cosine_similarity(g, grads[1][k], 0)) for k, g in grads[0].items()}
+    low = min(cosine, key=cosine.get)
+    print(f"fused bfloat16 kernels against float32: smallest cosine of a gradient {cosine[low]:.4f}"
+          f" ({low})")
+    if not cosine[low] > 0.97:  # rounding may also send a token to another expert
+        raise SystemExit("selfcheck failed")
 
 
 def main():
@@ -273,6 +289,15 @@ def main():
         raise data.DataError(f"{out} holds a checkpoint already: use --resume or another --out")
     out.mkdir(parents=True, exist_ok=True)
     parts, vocab, _ = load_parts(args)  # what is wrong with the data shows before any worker starts
+    if args.resume:
+        try:
+            saved = torch.load(out / "checkpoint.pt", weights_only=True)
+        except Exception as e:
+            raise data.DataError(f"cannot read {out / 'checkpoint.pt'}: {e}")
+        same = {k: v for k, v in export.config(args, len(vocab)).items() if k != "dropout_rate"}
+        if saved["vocab"] != vocab or any(saved["config"][k] != v for k, v in same.items()):
+            raise data.DataError("the checkpoint was made with other data or another shape")
+    args.procs = min(args.procs, len(data.Batches(parts["train"], vocab, args.tokens).epoch(0)))
     size = sum(p.numel() for p in Switch(export.config(args, len(vocab))).parameters())
     shared = torch.zeros(2, args.procs, size + 2).share_memory_()
     barrier = mp.get_context("spawn").Barrier(args.procs)
