@@ -3,7 +3,7 @@
 //! ```text
 //! limits 32 48       the session's limits: source and target tokens
 //! max 20             most tokens to generate; the target limit if absent
-//! logits             write the logits of every decoder step to logits.bin
+//! logits             append the logits of the next input's decoder steps to logits.bin
 //! selftest           run the model's golden input
 //! force 0 9 4        feed these ids to the decoder for the next input, instead of greedy search
 //! ids 5 6 7          run these ids
@@ -22,7 +22,7 @@ pub enum Wish<'l> {
     },
     /// Most tokens to generate.
     Max(u32),
-    /// Write the logits.
+    /// Write the logits of the next input.
     Logits,
     /// Run the golden input.
     SelfTest,

@@ -45,7 +45,10 @@ impl Default for Buffers {
 struct Settings {
     limits: Limits,
     max_tokens: usize,
-    logits: Option<Floats>,
+    /// Where logits go, once an input has wanted them.
+    floats: Option<Floats>,
+    /// Whether the next input wants them.
+    logits: bool,
     /// Ids in `Buffers::forced` for the next input.
     forced: usize,
 }
@@ -116,7 +119,8 @@ impl<'a> Runner<'a> {
         let mut settings = Settings {
             limits: self.model.default_limits(),
             max_tokens: MAX_TOKENS,
-            logits: None,
+            floats: None,
+            logits: false,
             forced: 0,
         };
         let Buffers {
@@ -143,10 +147,15 @@ impl<'a> Runner<'a> {
                     };
                 }
                 Wish::Max(most) => settings.max_tokens = most as usize,
-                Wish::Logits => match Floats::create(c"logits.bin") {
-                    Some(file) => settings.logits = Some(file),
-                    None => return self.stop("logits.bin cannot be created"),
-                },
+                Wish::Logits => {
+                    settings.logits = true;
+                    if settings.floats.is_none() {
+                        settings.floats = Floats::create(c"logits.bin");
+                    }
+                    if settings.floats.is_none() {
+                        return self.stop("logits.bin cannot be created");
+                    }
+                }
                 Wish::SelfTest => self.self_test(settings.limits, source)?,
                 Wish::Force(ids) => match read_numbers(ids, forced) {
                     Some(count) => settings.forced = count,
@@ -248,6 +257,7 @@ impl<'a> Runner<'a> {
             .get(..core::mem::take(&mut settings.forced))
             .unwrap_or_default();
         let generated = self.generate(source, target, forced, most, settings);
+        settings.logits = false;
         let count = match generated {
             Ok(count) => count,
             Err(error) => {
@@ -307,7 +317,7 @@ impl<'a> Runner<'a> {
             }
             return Ok(count);
         }
-        if settings.logits.is_some() {
+        if settings.logits {
             decoder.restart();
             let mut id = self.model.palm().header().decoder_start;
             for &next in target.iter().take(count) {
@@ -339,7 +349,7 @@ fn open<'v, 'm, 'a>(
 
 /// Writes the logits of the last step, if they are wanted.
 fn write(settings: &mut Settings, decoder: &mut Decoder<'_, '_, '_, palmtop::storage::Mapped<'_>>) {
-    if let Some(file) = &mut settings.logits {
+    if let (true, Some(file)) = (settings.logits, &mut settings.floats) {
         file.write(decoder.logits());
     }
 }

@@ -48,6 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
         inputs: vec![Input {
             source: Source::Text(args.text.clone()),
             forced: None,
+            logits: false,
         }],
         source: 32,
         target: 48,

@@ -122,7 +122,6 @@ fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<Report> {
     let mut request = Request {
         source: limits.source,
         target: limits.target,
-        logits: true,
         self_test: !golden.is_empty(),
         ..Request::default()
     };
@@ -131,19 +130,16 @@ fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<Report> {
         expected.push(host.logits(source, fed.clone(), limits)?);
         request.inputs.push(input(source, Some(fed.clone())));
     }
-    let report = compare(board, firmware, path, &request, &expected)?;
-    if report.arena_bytes != model.arena_bytes(limits) as u64 {
-        bail!(
-            "arena of {} bytes, on the host {}",
-            report.arena_bytes,
-            model.arena_bytes(limits)
-        );
+    // And greedy search, with its end and the tokens that a model forces.
+    request
+        .inputs
+        .extend(sources.iter().map(|source| input(source, None)));
+    let mut report = compare(board, firmware, path, &request, &expected)?;
+    let generated = report.runs.split_off(expected.len());
+    if generated.len() != sources.len() {
+        bail!("{} sources gave {} outputs", sources.len(), generated.len());
     }
-    // Greedy search, its end and forced tokens included.
-    request.inputs = sources.iter().map(|source| input(source, None)).collect();
-    (request.logits, request.self_test) = (false, false);
-    let (generated, _) = emulate::start(board, firmware, path, &request, limit(3))?;
-    for (source, run) in sources.iter().zip(&generated.runs) {
+    for (source, run) in sources.iter().zip(&generated) {
         let wanted = host.generate(source, limits)?;
         if run.tokens != wanted {
             bail!(
@@ -151,6 +147,10 @@ fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<Report> {
                 run.tokens
             );
         }
+    }
+    let arena = model.arena_bytes(limits) as u64;
+    if report.arena_bytes != arena {
+        bail!("arena of {} bytes, on the host {arena}", report.arena_bytes);
     }
     Ok(report)
 }
@@ -173,7 +173,6 @@ fn compare_words(
     let mut request = Request {
         source: WORD_LIMITS.source,
         target: WORD_LIMITS.target,
-        logits: true,
         ..Request::default()
     };
     let mut expected = Vec::new();
@@ -184,6 +183,7 @@ fn compare_words(
         request.inputs.push(Input {
             source: Source::Text((*word).to_owned()),
             forced,
+            logits: true,
         });
         expected.push(wanted);
     }
@@ -210,7 +210,8 @@ fn compare_words(
     ))
 }
 
-/// Runs a request with forced ids and compares tokens and logits, bit for bit.
+/// Runs a request and compares tokens and logits of its first inputs, whose ids are forced, bit for
+/// bit.
 fn compare(
     board: Board,
     firmware: &Path,
@@ -223,8 +224,12 @@ fn compare(
     if request.self_test && report.self_test != Some(true) {
         bail!("the golden self-test was not reported as passed");
     }
-    if report.runs.len() != expected.len() {
-        bail!("{} inputs gave {} runs", expected.len(), report.runs.len());
+    if report.runs.len() != request.inputs.len() {
+        bail!(
+            "{} inputs gave {} runs",
+            request.inputs.len(),
+            report.runs.len()
+        );
     }
     let mut rest = logits.as_slice();
     for (run, wanted) in report.runs.iter().zip(expected) {
@@ -323,9 +328,11 @@ pub fn refusals(board: Board, toolchain: &Toolchain) -> Result<String> {
 }
 
 fn input(ids: &[u32], forced: Option<Vec<u32>>) -> Input {
+    let logits = forced.is_some();
     Input {
         source: Source::Ids(ids.to_vec()),
         forced,
+        logits,
     }
 }
 

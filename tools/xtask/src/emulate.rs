@@ -71,8 +71,6 @@ pub struct Request {
     pub target: u32,
     /// Most tokens to generate.
     pub max_tokens: Option<u32>,
-    /// Whether the logits are wanted.
-    pub logits: bool,
     /// Whether the model's golden input is to be run.
     pub self_test: bool,
 }
@@ -83,6 +81,8 @@ pub struct Input {
     pub source: Source,
     /// Ids for the decoder in place of its own choices.
     pub forced: Option<Vec<u32>>,
+    /// Whether the logits are wanted.
+    pub logits: bool,
 }
 
 /// What to encode.
@@ -100,14 +100,14 @@ impl Request {
         if let Some(most) = self.max_tokens {
             lines += &format!("max {most}\n");
         }
-        if self.logits {
-            lines += "logits\n";
-        }
         if self.self_test {
             lines += "selftest\n";
         }
         let spaced = |ids: &[u32]| ids.iter().map(|id| format!(" {id}")).collect::<String>();
         for input in &self.inputs {
+            if input.logits {
+                lines += "logits\n";
+            }
             if let Some(forced) = &input.forced {
                 lines += &format!("force{}\n", spaced(forced));
             }
@@ -138,16 +138,17 @@ pub fn run(args: &Args) -> Result<()> {
     if sources.is_empty() && !args.self_test {
         bail!("nothing to run: give a text, --file, --ids or --self-test");
     }
+    let logits = args.logits.is_some();
     let input = |source| Input {
         source,
         forced: forced.clone(),
+        logits,
     };
     let request = Request {
         inputs: sources.into_iter().map(input).collect(),
         source: args.source,
         target: args.target,
         max_tokens: args.max_tokens,
-        logits: args.logits.is_some(),
         self_test: args.self_test,
     };
     let firmware = args.board.build(&toolchain::find()?)?;
@@ -297,16 +298,16 @@ fn parse_ids(text: &str) -> Result<Vec<u32>> {
 fn print(report: &Report) {
     for run in &report.runs {
         println!("{}", run.output);
-        eprintln!(
-            "  {} source tokens, {} instructions in the encoder; {} tokens, {} instructions each",
-            run.ids.len(),
+        println!(
+            "  {} instructions for {} source tokens in the encoder, {} per token for {} tokens",
             grouped(run.encoder_instructions),
-            run.tokens.len(),
+            run.ids.len(),
             grouped(run.instructions_per_token()),
+            run.tokens.len(),
         );
     }
-    eprintln!(
-        "{}: model {} bytes, arena {} bytes, stack {} bytes",
+    println!(
+        "{}: model {} bytes, peak RAM {} bytes and stack {} bytes",
         report.board,
         grouped(report.model_bytes),
         grouped(report.arena_bytes),

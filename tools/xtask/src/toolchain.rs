@@ -31,58 +31,33 @@ pub const CHOICE: &str = "PALMTOP_CROSS";
 const OLDEST: (u32, u32) = (1, 95);
 
 /// A way to build for bare-metal targets.
-pub enum Toolchain {
-    /// The targets are installed.
-    Prebuilt {
-        /// The compiler.
-        rustc: PathBuf,
-        /// Its cargo.
-        cargo: PathBuf,
-    },
-    /// `core` is built from its source.
-    Source {
-        /// The compiler.
-        rustc: PathBuf,
-        /// Its cargo.
-        cargo: PathBuf,
-        /// The linker to name where the targets' own choice, `rust-lld`, is not there.
-        linker: Option<&'static str>,
-    },
+pub struct Toolchain {
+    /// The compiler.
+    rustc: PathBuf,
+    /// Its cargo.
+    cargo: PathBuf,
+    /// The linker to name where the targets' own choice, `rust-lld`, is not there.
+    linker: Option<&'static str>,
+    /// Whether `core` is to be built from its source.
+    from_source: bool,
 }
 
 impl Toolchain {
     /// A cargo that builds for a target, in a folder of `boards/`, into the boards' target folder.
     pub fn cargo(&self, target: &str, folder: &Path, subcommand: &str) -> Command {
-        let mut command = match self {
-            Self::Prebuilt { rustc, cargo } => {
-                let mut command = Command::new(cargo);
-                process::clean_for_boards(&mut command);
-                command.env("RUSTC", rustc);
-                command.arg(subcommand);
-                command
-            }
-            Self::Source {
-                rustc,
-                cargo,
-                linker,
-            } => {
-                let mut command = Command::new(cargo);
-                process::clean_for_boards(&mut command);
-                command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
-                match process::library_path_without_rustup() {
-                    Some(path) => command.env("LD_LIBRARY_PATH", path),
-                    None => command.env_remove("LD_LIBRARY_PATH"),
-                };
-                if let Some(linker) = linker {
-                    let name = target.to_uppercase().replace(['-', '.'], "_");
-                    command.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
-                }
-                command.args([subcommand, "-Zbuild-std=core"]);
-                command
-            }
-        };
+        let mut command = Command::new(&self.cargo);
+        process::clean_for_boards(&mut command);
+        command.env("RUSTC", &self.rustc);
+        use_own_libraries(&mut command, &self.rustc);
+        if let Some(linker) = self.linker {
+            let name = target.to_uppercase().replace(['-', '.'], "_");
+            command.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
+        }
+        command.args([subcommand, "--target", target]);
+        if self.from_source {
+            command.arg("-Zbuild-std=core").env("RUSTC_BOOTSTRAP", "1");
+        }
         command
-            .args(["--target", target])
             .env("CARGO_TARGET_DIR", workspace::board_target())
             .current_dir(folder);
         command
@@ -90,16 +65,13 @@ impl Toolchain {
 
     /// One line that says what was found.
     pub fn describe(&self) -> String {
-        match self {
-            Self::Prebuilt { rustc, .. } => {
-                format!("{} has all {} targets", version_text(rustc), TARGETS.len())
-            }
-            Self::Source { rustc, linker, .. } => format!(
-                "{} builds core from source, linked by {}",
-                version_text(rustc),
-                linker.unwrap_or("rust-lld")
-            ),
-        }
+        let has = if self.from_source {
+            "builds core from source"
+        } else {
+            "has all targets"
+        };
+        let linker = self.linker.unwrap_or("rust-lld");
+        format!("{} {has}, linked by {linker}", version_text(&self.rustc))
     }
 }
 
@@ -115,28 +87,22 @@ pub fn find() -> Result<Toolchain> {
 pub fn search() -> Option<Toolchain> {
     let choice = env::var(CHOICE).unwrap_or_default();
     let candidates = candidates();
-    let prebuilt = || {
+    let first = |from_source: bool, fits: fn(&Path) -> bool| {
         candidates
             .iter()
-            .find(|(rustc, _)| has_targets(rustc))
-            .map(|(rustc, cargo)| Toolchain::Prebuilt {
-                rustc: rustc.clone(),
-                cargo: cargo.clone(),
-            })
-    };
-    let source = || {
-        candidates
-            .iter()
-            .find(|(rustc, _)| has_source(rustc))
-            .and_then(|(rustc, cargo)| {
+            .filter(|(rustc, _)| fits(rustc))
+            .find_map(|(rustc, cargo)| {
                 let linker = linker_for(rustc)?;
-                Some(Toolchain::Source {
+                Some(Toolchain {
                     rustc: rustc.clone(),
                     cargo: cargo.clone(),
                     linker,
+                    from_source,
                 })
             })
     };
+    let prebuilt = || first(false, has_targets);
+    let source = || first(true, has_source);
     match choice.as_str() {
         "prebuilt" => prebuilt(),
         "source" => source(),
@@ -222,15 +188,20 @@ fn ask(rustc: &Path, arguments: &[&str]) -> Option<String> {
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null());
+    use_own_libraries(&mut command, rustc);
+    let output = command.output().ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A system's compiler must not load the libraries of the rustup toolchain that runs this program.
+fn use_own_libraries(command: &mut Command, rustc: &Path) {
     if rustc.starts_with("/usr") {
         match process::library_path_without_rustup() {
             Some(path) => command.env("LD_LIBRARY_PATH", path),
             None => command.env_remove("LD_LIBRARY_PATH"),
         };
     }
-    let output = command.output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
