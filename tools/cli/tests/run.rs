@@ -41,6 +41,16 @@ fn a_pipe_gives_a_line_for_each_line() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_text() {
+    let folder = folder();
+    let model = with_letters(&folder, "switch", &letters());
+    let args = ["run", arg(&model), "--max-tokens", "5"];
+    let plain = palmtop_on(&args, b"abc\nno\n").ok();
+    let marked = palmtop_on(&args, b"\xEF\xBB\xBFabc\r\nno").ok();
+    assert_eq!(marked.stdout, plain.stdout);
+}
+
+#[test]
 fn line_breaks_in_the_output_are_escaped() {
     let folder = folder();
     let model = with_letters(&folder, "switch", &"\n".repeat(60));

@@ -25,6 +25,9 @@ const EXAMPLES: &str = "Examples:
 Without TEXT, each line of stdin is one input and gives one line of answer. A line that cannot be
 run gives an empty line, the reason on stderr, and exit code 1 at the end.";
 
+/// UTF-8's, which some editors put at the start of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -151,6 +154,8 @@ impl Runner<'_, '_> {
             }
             let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
             let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let mark = if number == 1 { BYTE_ORDER_MARK } else { b"" };
+            let line = line.strip_prefix(mark).unwrap_or(line);
             let answer = match str::from_utf8(line) {
                 Ok(text) => self.answer(text),
                 Err(error) => Err(failed(format!("not UTF-8 at byte {}", error.valid_up_to()))
