@@ -29,6 +29,9 @@ pub struct Route<'a> {
 }
 
 /// Watches routing decisions, and may replace them (to replay those of another run).
+///
+/// A decoder step whose expert could not be read ([`Error::Storage`](crate::Error::Storage)) and
+/// that is polled again shows the same decision again.
 pub trait RouteTrace {
     /// Called for each token of each sparse layer; gives the expert that the token goes to. An
     /// expert that does not exist is taken as the chosen one.
