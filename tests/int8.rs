@@ -70,7 +70,10 @@ impl RouteTrace for Replay {
             .unwrap();
         let wanted = routes[layer * self.lengths[stack] + route.token];
         if wanted < 0 {
-            return route.expert; // dropped by capacity: whichever expert it asked for was full
+            // Dropped: an expert is full, so the one that earlier tokens took most often is.
+            let earlier = &routes[layer * self.lengths[stack]..][..route.token];
+            let taken = |expert: &usize| earlier.iter().filter(|r| **r == *expert as i64).count();
+            return (0..route.probabilities.len()).max_by_key(taken).unwrap();
         }
         self.total += 1;
         self.flips += usize::from(wanted as usize != route.expert);
