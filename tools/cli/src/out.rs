@@ -36,7 +36,7 @@ pub fn pretty_json(value: &impl serde::Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Finds out before the work what would keep [`file`] from writing after it.
+/// Finds out before the work what would keep [`file()`] from writing after it.
 pub fn check_file(path: &Path) -> Result<(), Failure> {
     let name = path.display();
     if path.is_dir() {
