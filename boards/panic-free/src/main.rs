@@ -12,6 +12,10 @@
 
 mod format;
 mod kernels;
+/// Sizes of arenas that the compiler checks on this target, as it does on the host.
+#[allow(dead_code)]
+#[path = "../../../tests/common/known_plans.rs"]
+mod known_plans;
 mod model;
 mod text;
 

@@ -77,6 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if !args.skip_tests {
         steps.step("tests on the host", host_tests);
+        steps.step("the core, overflow checked", checked_tests);
     }
     if !args.skip_boards {
         let toolchain = toolchain::find()?;
@@ -113,12 +114,33 @@ fn lints(steps: &mut Steps) {
             "warnings",
         ])
     });
+    steps.step("lints of the core with defmt", || {
+        cargo(&[
+            "clippy",
+            "--release",
+            "-p",
+            "palmtop",
+            "--features",
+            "defmt",
+            "--",
+            "-D",
+            "warnings",
+        ])
+    });
     steps.step("documentation", || {
         let mut command = process::host_cargo();
         command.args(["doc", "--release", "--workspace", "--no-deps"]);
         quiet(command.env("RUSTDOCFLAGS", "-D warnings"))?;
         Ok(Note::new())
     });
+}
+
+/// The core on damaged files and in every order of calls, with overflow checks and debug
+/// assertions on.
+fn checked_tests() -> Result<Note> {
+    cargo(&[
+        "test", "-p", "palmtop", "--test", "corrupt", "--test", "session",
+    ])
 }
 
 /// The workspace's tests; the note sums what the test runners counted.
