@@ -1,12 +1,14 @@
 //! The decoder stack, one token at a time, in units of bounded work.
 
 use super::embedding::Embedding;
-use super::pieces::{choose, cross_kv_shape, nth, project, relative_bias, set_row};
+use super::pieces::{
+    choose, cross_kv_shape, nth, project, relative_bias, set_row, store_keys_values,
+};
 use super::{Error, Progress, Session};
 use crate::format::FeedForwardKind;
 use crate::layers::attention::{Query, Scratch, attend};
 use crate::layers::feed_forward::FeedForward;
-use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
+use crate::layers::kv_cache::{KvCache, KvShape};
 use crate::layers::mixture::{NoTrace, Route, RouteTrace, Router, Stack};
 use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
@@ -240,16 +242,9 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let before = if post_norm { None } else { norm.as_ref() };
         set_row(&mut tile, 0, wide, state, before);
         if !cross {
-            for (side, index) in [(KvSide::Key, record.k), (KvSide::Value, record.v)] {
-                project(
-                    &Matrix::resident(model.palm(), index),
-                    &tile,
-                    1,
-                    wide,
-                    inner,
-                );
-                cache.store(side, position, part(wide, 0, inner));
-            }
+            let matrices = [record.k, record.v];
+            let (tile, cache) = ((&tile, 1), (&mut cache, position));
+            store_keys_values(model.palm(), matrices, tile, wide, cache);
         }
         project(&Matrix::resident(model.palm(), q), &tile, 1, wide, inner);
         let query = Query {

@@ -4,12 +4,13 @@ use super::embedding::Embedding;
 use super::encoded::Encoded;
 use super::pieces::{
     choose, copy, cross_kv_shape, fill, nth, project, relative_bias, rows_from, set_row,
+    store_keys_values,
 };
 use super::{Error, Progress, Session};
 use crate::format::FeedForwardKind;
 use crate::layers::attention::{Query, Scratch, attend};
 use crate::layers::feed_forward::FeedForward;
-use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
+use crate::layers::kv_cache::{KvCache, KvShape};
 use crate::layers::mixture::{Dispatch, NoTrace, Route, RouteTrace, Router, Stack};
 use crate::layers::norm::NormKind;
 use crate::layers::tile::Tile;
@@ -208,13 +209,9 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
             token..token.saturating_add(count),
             norm,
         );
-        for (side, index) in [(KvSide::Key, record.k), (KvSide::Value, record.v)] {
-            let matrix = Matrix::resident(model.palm(), index);
-            project(&matrix, &tile, count, wide, inner);
-            for (row, values) in wide.chunks_exact(inner.max(1)).take(count).enumerate() {
-                cache.store(side, token.saturating_add(row), values);
-            }
-        }
+        let matrices = [record.k, record.v];
+        let (tile, cache) = ((&tile, count), (&mut cache, token));
+        store_keys_values(model.palm(), matrices, tile, wide, cache);
         match next {
             Some(token) => Stage::KeysValues { layer, token },
             None => Stage::Attention { layer, token: 0 },
@@ -526,16 +523,9 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
             token..token.saturating_add(count),
             None,
         );
-        for (side, index) in [
-            (KvSide::Key, record.cross_k),
-            (KvSide::Value, record.cross_v),
-        ] {
-            let matrix = Matrix::resident(model.palm(), index);
-            project(&matrix, &tile, count, wide, inner);
-            for (row, values) in wide.chunks_exact(inner.max(1)).take(count).enumerate() {
-                cache.store(side, token.saturating_add(row), values);
-            }
-        }
+        let matrices = [record.cross_k, record.cross_v];
+        let (tile, cache) = ((&tile, count), (&mut cache, token));
+        store_keys_values(model.palm(), matrices, tile, wide, cache);
         let layers = shape.decoder.layers as u32;
         match next {
             Some(token) => Stage::Cross { layer, token },

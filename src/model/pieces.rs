@@ -1,8 +1,8 @@
 //! What both stacks' units of work are put together from.
 
 use super::Model;
-use crate::format::LayerRecord;
-use crate::layers::kv_cache::KvShape;
+use crate::format::{LayerRecord, Palm};
+use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
 use crate::layers::mixture::{Route, RouteTrace, Stack};
 use crate::layers::norm::NormKind;
 use crate::layers::position::RelativeBias;
@@ -131,4 +131,21 @@ pub(super) fn project(
         scatter: None,
     };
     linear(matrix, 0..matrix.rows, tile.input(), tokens, &mut output);
+}
+
+/// Projects the `count` rows of a tile to keys and values, and stores them from `position` on.
+pub(super) fn store_keys_values(
+    palm: &Palm<'_>,
+    [k, v]: [u16; 2],
+    (tile, count): (&Tile<'_>, usize),
+    wide: &mut [f32],
+    (cache, position): (&mut KvCache<'_>, usize),
+) {
+    let inner = cache.heads.saturating_mul(cache.d_kv);
+    for (side, index) in [(KvSide::Key, k), (KvSide::Value, v)] {
+        project(&Matrix::resident(palm, index), tile, count, wide, inner);
+        for (row, values) in wide.chunks_exact(inner.max(1)).take(count).enumerate() {
+            cache.store(side, position.saturating_add(row), values);
+        }
+    }
 }
