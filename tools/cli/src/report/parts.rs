@@ -9,7 +9,7 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// Flash counted for the firmware beside the model.
-pub const FIRMWARE_BYTES: u64 = 48 * KIB;
+pub const FIRMWARE_BYTES: u64 = 64 * KIB;
 /// RAM counted for the stack and the firmware's statics beside the arena.
 pub const STACK_BYTES: u64 = 8 * KIB;
 
