@@ -6,7 +6,7 @@
 //! This module knows bytes and tables; it computes nothing. What it may use: `core`, `crc`.
 #![doc = include_str!("SPEC.md")]
 
-mod bytes;
+pub(crate) mod bytes;
 mod check;
 mod check_model;
 mod error;

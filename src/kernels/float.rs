@@ -15,30 +15,26 @@ fn tree(l: [f32; LANES]) -> f32 {
 /// Σ aᵢ·bᵢ over the shorter length: element i goes to lane i mod 8, products are rounded before
 /// they are added.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (x, y) in a.iter().zip(b) {
-        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += x * y;
-        }
-    }
-    for ((lane, x), y) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane += x * y;
-    }
-    tree(lanes)
+    dot_by(a, b, |b| b)
 }
 
 /// [`dot`] with half-precision weights, given as bits and widened one by one (exactly).
 pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
+    dot_by(a, b, widen)
+}
+
+/// Σ aᵢ·f(bᵢ) in eight lanes.
+#[inline(always)]
+fn dot_by<B: Copy>(a: &[f32], b: &[B], f: impl Fn(B) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (x, y) in a.iter().zip(b) {
         for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += x * widen(*y);
+            *lane += x * f(*y);
         }
     }
     for ((lane, x), y) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane += x * widen(*y);
+        *lane += x * f(*y);
     }
     tree(lanes)
 }

@@ -1,19 +1,18 @@
 //! The decoder stack, one token at a time, in units of bounded work.
 
 use super::embedding::Embedding;
-use super::pieces::{
-    choose, cross_kv_shape, nth, project, relative_bias, set_row, store_keys_values,
-};
+use super::pieces::{choose, nth, project, relative_bias, set_row, store_keys_values};
+use super::plan::kv_shape;
 use super::{Error, Progress, Session};
 use crate::format::FeedForwardKind;
 use crate::layers::attention::{Query, Scratch, attend};
 use crate::layers::feed_forward::FeedForward;
-use crate::layers::kv_cache::{KvCache, KvShape};
+use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::{NoTrace, Route, RouteTrace, Router, Stack};
 use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::{Matrix, NormWeights, Op, Output, linear, part};
+use crate::tensor::{Matrix, Op, Output, linear, part};
 
 /// Rows of the head that one unit computes.
 const HEAD_ROWS: usize = 1024;
@@ -210,13 +209,12 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let (position, source) = (self.position, self.source);
         let limits = self.session.limits;
         let post_norm = self.session.is_post_norm();
-        let kind = self.session.norm_kind();
         let (norm_index, q, o) = if cross {
             (record.cross_norm, record.cross_q, record.cross_o)
         } else {
             (record.self_norm, record.q, record.o)
         };
-        let norm = NormWeights::resident(model.palm(), norm_index).map(|weights| (kind, weights));
+        let norm = self.session.norm(norm_index);
 
         let Regions {
             cross: cross_kv,
@@ -224,14 +222,11 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             state,
             mut scratch,
         } = self.regions();
-        let cross_shape = cross_kv_shape(&model, limits.source);
+        let cross_shape = kv_shape(&shape, &shape.decoder, limits.source);
         let mut cache = if cross {
             KvCache::carve(&mut nth(cross_kv, cross_shape, layer), cross_shape)
         } else {
-            let own_shape = KvShape {
-                positions: limits.target as usize,
-                ..cross_shape
-            };
+            let own_shape = kv_shape(&shape, &shape.decoder, limits.target);
             KvCache::carve(&mut nth(own, own_shape, layer), own_shape)
         };
         let mut tile = Tile::carve(&mut scratch, shape.int8, 1, d_model, inner);
@@ -286,9 +281,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             .layer((shape.encoder.layers as u32).saturating_add(layer));
         let (d_model, token) = (shape.d_model, self.position);
         let post_norm = self.session.is_post_norm();
-        let kind = self.session.norm_kind();
-        let norm =
-            NormWeights::resident(model.palm(), record.ff_norm).map(|weights| (kind, weights));
+        let norm = self.session.norm(record.ff_norm);
         let before = if post_norm { None } else { norm.as_ref() };
 
         match record.ff_kind {
@@ -385,8 +378,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let model = self.session.model;
         let shape = *model.shape();
         let header = model.palm().header();
-        let kind = self.session.norm_kind();
-        let norm = NormWeights::resident(model.palm(), header.roles.decoder_final_norm);
+        let norm = self.session.norm(header.roles.decoder_final_norm);
         let Regions {
             state, mut scratch, ..
         } = self.regions();
@@ -397,7 +389,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             for (last, x) in last.iter_mut().zip(state.iter()) {
                 *last = *x;
             }
-            if let Some(weights) = norm {
+            if let Some((kind, weights)) = norm {
                 kind.apply(&weights, last);
             }
             for x in last.iter_mut() {

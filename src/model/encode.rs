@@ -3,14 +3,15 @@
 use super::embedding::Embedding;
 use super::encoded::Encoded;
 use super::pieces::{
-    choose, copy, cross_kv_shape, fill, nth, project, relative_bias, rows_from, set_row,
+    choose, copy, fill, normalize, nth, project, relative_bias, rows_from, set_row,
     store_keys_values,
 };
+use super::plan::kv_shape;
 use super::{Error, Progress, Session};
 use crate::format::FeedForwardKind;
 use crate::layers::attention::{Query, Scratch, attend};
 use crate::layers::feed_forward::FeedForward;
-use crate::layers::kv_cache::{KvCache, KvShape};
+use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::{Dispatch, NoTrace, Route, RouteTrace, Router, Stack};
 use crate::layers::norm::NormKind;
 use crate::layers::tile::Tile;
@@ -160,25 +161,9 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
 
     /// Tokens of the tile that begins at `token`, and where the next one begins.
     fn tile_of(&self, token: usize) -> (usize, Option<usize>) {
-        let rows = self
-            .session
-            .model
-            .shape()
-            .tile
-            .min(self.session.limits.source as usize);
-        let count = rows.min(self.len.saturating_sub(token));
+        let count = self.tile_rows().min(self.len.saturating_sub(token));
         let next = token.saturating_add(count);
         (count, (next < self.len && count > 0).then_some(next))
-    }
-
-    fn kv_shape(&self) -> KvShape {
-        let shape = self.session.model.shape();
-        KvShape {
-            int8: shape.int8,
-            positions: self.session.limits.source as usize,
-            heads: shape.encoder.heads,
-            d_kv: shape.encoder.d_kv,
-        }
     }
 
     /// Rows of the tile buffers: the plan's.
@@ -192,13 +177,14 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
 
     fn keys_values(&mut self, layer: u32, token: usize) -> Stage {
         let (count, next) = self.tile_of(token);
-        let (kv_shape, rows) = (self.kv_shape(), self.tile_rows());
+        let rows = self.tile_rows();
         let model = self.session.model;
         let (shape, record) = (*model.shape(), model.palm().layer(layer));
         let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let norm = self.pre_norm(record.self_norm);
+        let limit = self.session.limits.source;
         let (mut low, states) = self.session.split_states();
-        let mut cache = KvCache::carve(&mut low, kv_shape);
+        let mut cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
         let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         fill(
@@ -220,18 +206,18 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
 
     fn attention(&mut self, layer: u32, token: usize) -> Stage {
         let (count, next) = self.tile_of(token);
-        let (kv_shape, rows, len) = (self.kv_shape(), self.tile_rows(), self.len);
+        let (rows, len) = (self.tile_rows(), self.len);
         let model = self.session.model;
         let (shape, record) = (*model.shape(), model.palm().layer(layer));
         let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let norm = self.pre_norm(record.self_norm);
         let post = self.after(record.self_norm);
-        let limit = self.session.limits.source as usize;
+        let limit = self.session.limits.source;
         let (mut low, states) = self.session.split_states();
-        let cache = KvCache::carve(&mut low, kv_shape);
+        let cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
         let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
-        let mut scratch = Scratch::carve(&mut low, shape.int8, limit, shape.encoder.d_kv);
+        let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
         fill(
             &mut tile,
             wide,
@@ -273,11 +259,7 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         };
         let o = Matrix::resident(model.palm(), record.o);
         linear(&o, 0..o.rows, input, count, &mut output);
-        if let Some((kind, weights)) = post {
-            for row in states.chunks_exact_mut(d_model.max(1)).take(count) {
-                kind.apply(&weights, row);
-            }
-        }
+        normalize(states, d_model, count, post);
         match (next, record.ff_kind) {
             (Some(token), _) => Stage::Attention { layer, token },
             (None, FeedForwardKind::Dense) => Stage::Dense { layer, token: 0 },
@@ -312,11 +294,7 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
             scatter: None,
         };
         FeedForward::dense(model.palm(), &record).apply(&mut tile, wide, count, &mut output);
-        if let Some((kind, weights)) = post {
-            for row in states.chunks_exact_mut(d_model.max(1)).take(count) {
-                kind.apply(&weights, row);
-            }
-        }
+        normalize(states, d_model, count, post);
         match next {
             Some(token) => Stage::Dense { layer, token },
             None => self.next_layer(layer),
@@ -482,21 +460,15 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
     }
 
     fn final_norm(&mut self) -> Stage {
-        let palm = self.session.model.palm();
-        let kind = self.session.norm_kind();
-        let weights = NormWeights::resident(palm, palm.header().roles.encoder_final_norm);
-        self.normalize(weights.map(|weights| (kind, weights)));
+        let index = self.session.model.palm().header().roles.encoder_final_norm;
+        self.normalize(self.session.norm(index));
         Stage::Cross { layer: 0, token: 0 }
     }
 
     fn normalize(&mut self, norm: Option<(NormKind, NormWeights<'m>)>) {
-        let (len, d_model) = (self.len, self.session.model.shape().d_model.max(1));
+        let (len, d_model) = (self.len, self.session.model.shape().d_model);
         let (_, states) = self.session.split_states();
-        if let Some((kind, weights)) = norm {
-            for row in states.chunks_exact_mut(d_model).take(len) {
-                kind.apply(&weights, row);
-            }
-        }
+        normalize(states, d_model, len, norm);
     }
 
     fn cross(&mut self, layer: u32, token: usize) -> Stage {
@@ -508,7 +480,7 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
             .palm()
             .layer((shape.encoder.layers as u32).saturating_add(layer));
         let (d_model, inner) = (shape.d_model, shape.decoder.inner());
-        let kv_shape = cross_kv_shape(&model, self.session.limits.source);
+        let kv_shape = kv_shape(&shape, &shape.decoder, self.session.limits.source);
         let cross_kv = self.session.plan.cross_kv as usize;
         let (mut low, states) = self.session.split_states();
         let caches: &mut [u8] = low.take(cross_kv);
@@ -539,20 +511,14 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
 
     /// The norm before a sublayer, if this model normalizes there.
     fn pre_norm(&self, index: u16) -> Option<(NormKind, NormWeights<'m>)> {
-        if self.session.is_post_norm() {
-            return None;
-        }
-        let weights = NormWeights::resident(self.session.model.palm(), index)?;
-        Some((self.session.norm_kind(), weights))
+        let norm = self.session.norm(index);
+        norm.filter(|_| !self.session.is_post_norm())
     }
 
     /// The norm after a sublayer's residual sum, if this model normalizes there.
     fn after(&self, index: u16) -> Option<(NormKind, NormWeights<'m>)> {
-        if !self.session.is_post_norm() {
-            return None;
-        }
-        let weights = NormWeights::resident(self.session.model.palm(), index)?;
-        Some((self.session.norm_kind(), weights))
+        let norm = self.session.norm(index);
+        norm.filter(|_| self.session.is_post_norm())
     }
 }
 

@@ -33,17 +33,6 @@ pub(super) fn relative_bias<'m>(
     })
 }
 
-/// Shape of the cross-attention cache of a decoder layer.
-pub(super) fn cross_kv_shape(model: &Model<'_>, source: u32) -> KvShape {
-    let shape = model.shape();
-    KvShape {
-        int8: shape.int8,
-        positions: source as usize,
-        heads: shape.decoder.heads,
-        d_kv: shape.decoder.d_kv,
-    }
-}
-
 /// The part of `caches` that belongs to `layer`.
 pub(super) fn nth(caches: &mut [u8], shape: KvShape, layer: u32) -> Carver<'_> {
     let bytes = shape.bytes() as usize;
@@ -146,6 +135,20 @@ pub(super) fn store_keys_values(
         project(&Matrix::resident(palm, index), tile, count, wide, inner);
         for (row, values) in wide.chunks_exact(inner.max(1)).take(count).enumerate() {
             cache.store(side, position.saturating_add(row), values);
+        }
+    }
+}
+
+/// Normalizes `count` rows of D values in place, if there is a norm.
+pub(super) fn normalize(
+    rows: &mut [f32],
+    d_model: usize,
+    count: usize,
+    norm: Option<(NormKind, NormWeights<'_>)>,
+) {
+    if let Some((kind, weights)) = norm {
+        for row in rows.chunks_exact_mut(d_model.max(1)).take(count) {
+            kind.apply(&weights, row);
         }
     }
 }

@@ -67,15 +67,19 @@ const fn wide(shape: &Shape, tokens: u64, width: usize) -> u64 {
     max(tokens * width as u64, shape.d_model as u64) * 4
 }
 
-/// Bytes of a KV cache of one layer.
-const fn kv(shape: &Shape, stack: &StackShape, positions: u32) -> u64 {
+/// Shape of a KV cache of one layer of `stack`.
+pub(super) const fn kv_shape(shape: &Shape, stack: &StackShape, positions: u32) -> KvShape {
     KvShape {
         int8: shape.int8,
         positions: positions as usize,
         heads: stack.heads,
         d_kv: stack.d_kv,
     }
-    .bytes()
+}
+
+/// Bytes of a KV cache of one layer.
+const fn kv(shape: &Shape, stack: &StackShape, positions: u32) -> u64 {
+    kv_shape(shape, stack, positions).bytes()
 }
 
 /// Bytes of the routes of a sequence: choices, gates, counts.

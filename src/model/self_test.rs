@@ -2,6 +2,7 @@
 
 use super::{Error, Session};
 use crate::format::CRC;
+use crate::format::bytes::u32_at;
 use crate::storage::WeightSource;
 
 /// The golden section (specification, section 9).
@@ -12,10 +13,7 @@ pub(crate) struct Golden<'m> {
 
 impl<'m> Golden<'m> {
     fn u32_at(&self, at: usize) -> u32 {
-        match self.bytes.get(at..at.saturating_add(4)) {
-            Some([a, b, c, d]) => u32::from_le_bytes([*a, *b, *c, *d]),
-            _ => 0,
-        }
+        u32_at(self.bytes, at)
     }
 
     fn id(&self, index: u32) -> u32 {

@@ -4,6 +4,7 @@ use super::{Encoded, Encoding, Error, Limits, MemoryPlan, Model};
 use crate::layers::mixture::{NoTrace, RouteTrace};
 use crate::layers::norm::NormKind;
 use crate::storage::{Mapped, WeightSource};
+use crate::tensor::NormWeights;
 use crate::tensor::arena::Carver;
 
 /// Runs one model in one arena; borrows both.
@@ -122,6 +123,12 @@ impl<'m, 'a, S: WeightSource> Session<'m, 'a, S> {
             layer_norm: header.norm == 1,
             eps: header.norm_eps,
         }
+    }
+
+    /// Norm tensor `index` with its kind, or `None` where the model has none.
+    pub(crate) fn norm(&self, index: u16) -> Option<(NormKind, NormWeights<'m>)> {
+        let weights = NormWeights::resident(self.model.palm(), index)?;
+        Some((self.norm_kind(), weights))
     }
 
     pub(crate) fn is_post_norm(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Character and byte tokenizers (specification, section 8).
 
+use crate::format::bytes::u32_at;
 use crate::format::{NONE32, Palm};
 use core::fmt;
 
@@ -67,17 +68,17 @@ impl<'m> Tokenizer<'m> {
         if bytes.is_empty() {
             return None;
         }
-        let kind = if word(bytes, 0) == 1 {
+        let kind = if u32_at(bytes, 0) == 1 {
             Kind::Characters {
-                inputs: word(bytes, 28) as usize,
-                outputs: word(bytes, 32) as usize,
+                inputs: u32_at(bytes, 28) as usize,
+                outputs: u32_at(bytes, 32) as usize,
             }
         } else {
             Kind::Bytes {
-                offset: word(bytes, 16),
+                offset: u32_at(bytes, 16),
             }
         };
-        let (unknown, bos, eos) = (word(bytes, 4), word(bytes, 8), word(bytes, 12));
+        let (unknown, bos, eos) = (u32_at(bytes, 4), u32_at(bytes, 8), u32_at(bytes, 12));
         Some(Self {
             bytes,
             kind,
@@ -142,8 +143,8 @@ impl<'m> Tokenizer<'m> {
                 }
                 let offsets = INPUTS.saturating_add(inputs.saturating_mul(2 * WORD));
                 let at = offsets.saturating_add(id.saturating_mul(WORD));
-                let start = word(self.bytes, at) as usize;
-                let end = word(self.bytes, at.saturating_add(WORD)) as usize;
+                let start = u32_at(self.bytes, at) as usize;
+                let end = u32_at(self.bytes, at.saturating_add(WORD)) as usize;
                 let text = offsets.saturating_add(outputs.saturating_add(1).saturating_mul(WORD));
                 let span = text.saturating_add(start)..text.saturating_add(end);
                 self.bytes.get(span).unwrap_or_default()
@@ -160,7 +161,7 @@ impl<'m> Tokenizer<'m> {
 
     /// The bytes printed between two pieces that are not empty.
     pub fn separator(&self) -> &'m [u8] {
-        let len = word(self.bytes, 20) as usize;
+        let len = u32_at(self.bytes, 20) as usize;
         self.bytes
             .get(24..len.saturating_add(24))
             .unwrap_or_default()
@@ -190,9 +191,9 @@ impl<'m> Tokenizer<'m> {
         while low < high {
             let middle = low + (high - low) / 2;
             let at = INPUTS.saturating_add(middle.saturating_mul(2 * WORD));
-            let point = word(self.bytes, at);
+            let point = u32_at(self.bytes, at);
             if point == wanted {
-                return Some(word(self.bytes, at.saturating_add(WORD)));
+                return Some(u32_at(self.bytes, at.saturating_add(WORD)));
             }
             if point < wanted {
                 low = middle + 1;
@@ -214,10 +215,3 @@ static BYTES: [u8; 256] = {
     }
     bytes
 };
-
-fn word(bytes: &[u8], at: usize) -> u32 {
-    match bytes.get(at..at.saturating_add(WORD)) {
-        Some([a, b, c, d]) => u32::from_le_bytes([*a, *b, *c, *d]),
-        _ => 0,
-    }
-}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use palmtop::Model;
-use palmtop::format::{ALIGN, FormatError, Palm};
+use palmtop::format::{ALIGN, FormatError};
 use palmtop_convert::{ConvertError, Options, Weights, convert};
 
 use crate::args::ModelArgs;
@@ -117,9 +117,9 @@ impl Image {
 
     /// The model, after every field of its tables and every CRC has been checked.
     pub fn model(&self) -> Result<Model<'_>> {
-        let palm = Palm::parse(self.bytes()).map_err(|error| self.refused(error))?;
-        palm.verify().map_err(|error| self.refused(error))?;
-        Ok(Model::parse(self.bytes()).map_err(|error| self.refused(error))?)
+        let model = Model::parse(self.bytes()).map_err(|error| self.refused(error))?;
+        model.palm().verify().map_err(|error| self.refused(error))?;
+        Ok(model)
     }
 
     fn refused(&self, error: FormatError) -> Failure {
