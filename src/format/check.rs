@@ -1,7 +1,7 @@
 //! The checks that make the view's accessors infallible. All in `const` context.
 
 use super::bytes::{span, u8_at, u16_at, u32_at};
-use super::check_model::{experts, layer, roles};
+use super::check_model::{block, experts, layer, roles};
 use super::{
     ALIGN, EXPERT_RECORD_LEN, FormatError, HEADER_LEN, Header, LAYER_RECORD_LEN, MAJOR, MAX_COLS,
     MAX_ROWS, MINOR, NONE16, NONE32, PAGE, Palm, Section, TENSOR_RECORD_LEN, Table, TensorFormat,
@@ -30,26 +30,31 @@ pub(super) use ensure;
 pub(super) type Checked<T = ()> = Result<T, FormatError>;
 
 /// Magic, version, lengths, the head's CRC, sections and the places of the tables.
-#[allow(clippy::absurd_extreme_comparisons)] // while MINOR is 0
-pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
+/// `whole`: all of the file must be there; else what precedes the experts is enough.
+pub(super) const fn head(bytes: &[u8], whole: bool) -> Checked<Header> {
     let total = tri!(Palm::total_len(bytes));
     let (major, minor) = (u16_at(bytes, 8), u16_at(bytes, 10));
     ensure!(
         major == MAJOR && minor <= MINOR,
         FormatError::Version { major, minor }
     );
-    if (bytes.len() as u64) < total as u64 {
+    let h = Header::read(bytes);
+    let needed = if whole {
+        total
+    } else {
+        h.experts_section.offset
+    };
+    if (bytes.len() as u64) < needed as u64 {
         return Err(FormatError::Truncated {
-            needed: total,
+            needed,
             got: bytes.len() as u32,
         });
     }
     ensure!(
-        bytes.len() as u64 == total as u64,
+        bytes.len() as u64 <= total as u64,
         FormatError::TrailingBytes { total }
     );
 
-    let h = Header::read(bytes);
     let head_len = h.head_len as usize;
     ensure!(
         head_len.is_multiple_of(ALIGN) && head_len >= HEADER_LEN + 4 && h.head_len <= total,
@@ -86,9 +91,10 @@ pub(super) const fn head(bytes: &[u8]) -> Checked<Header> {
         FormatError::Table { name: "tensors" }
     );
     ensure!(
-        h.layers.count == h.layer_count(),
+        h.layers.count == h.layer_count() + h.mixture_block as u32,
         FormatError::Table { name: "layers" }
     );
+    tri!(flags(bytes));
     tri!(fields(&h));
     Ok(h)
 }
@@ -126,10 +132,20 @@ const fn fields(h: &Header) -> Checked {
     }
     field!(d_model, h.d_model >= 1 && h.d_model as usize <= MAX_COLS);
     field!(vocab, h.vocab >= 1 && h.vocab as usize <= MAX_ROWS);
-    field!(encoder_layers, h.encoder_layers >= 1);
+    field!(encoder_layers, (h.encoder_layers == 0) == h.decoder_only);
     field!(decoder_layers, h.decoder_layers >= 1);
     field!(encoder_heads, h.encoder_heads >= 1);
     field!(decoder_heads, h.decoder_heads >= 1);
+    field!(
+        encoder_kv_heads,
+        h.encoder_heads.is_multiple_of(h.encoder_kv_heads)
+    );
+    field!(
+        decoder_kv_heads,
+        h.decoder_heads.is_multiple_of(h.decoder_kv_heads)
+    );
+    field!(parallel, !h.parallel || h.norm_position == 0);
+    field!(mixture_block, !h.mixture_block || !h.decoder_only);
     field!(
         encoder_d_kv,
         h.encoder_d_kv >= 1 && h.encoder_heads as usize * h.encoder_d_kv as usize <= MAX_COLS
@@ -164,6 +180,25 @@ const fn fields(h: &Header) -> Checked {
     Ok(())
 }
 
+/// Bytes that say yes or no.
+const fn flags(bytes: &[u8]) -> Checked {
+    macro_rules! flag {
+        ($name:ident, $at:literal) => {
+            ensure!(
+                u8_at(bytes, $at) <= 1,
+                FormatError::Header {
+                    field: stringify!($name)
+                }
+            )
+        };
+    }
+    flag!(positions, 228);
+    flag!(parallel, 229);
+    flag!(decoder_only, 230);
+    flag!(mixture_block, 231);
+    Ok(())
+}
+
 const fn optional_id(h: &Header, id: u32) -> bool {
     id == NONE32 || id < h.vocab
 }
@@ -183,9 +218,12 @@ pub(super) const fn tables(palm: &Palm<'_>) -> Checked {
     tri!(experts(palm));
     tri!(roles(palm));
     let mut index = 0;
-    while index < h.layers.count {
+    while index < h.layer_count() {
         tri!(layer(palm, index));
         index += 1;
+    }
+    if let Some(index) = h.block_index() {
+        tri!(block(palm, index));
     }
     tri!(tokenizer(palm));
     golden(palm)
@@ -215,23 +253,24 @@ const fn tensor(palm: &Palm<'_>, index: u32) -> Checked {
     field!(cols, t.cols >= 1 && t.cols as usize <= MAX_COLS);
     field!(
         stride,
-        t.stride as usize == (t.cols as usize * t.format.bytes()).next_multiple_of(ALIGN)
+        t.stride as usize == t.format.stride(t.cols as usize)
     );
     field!(offset, (t.offset as usize).is_multiple_of(ALIGN));
-    let quantized = matches!(t.format, TensorFormat::I8);
+    let sums = matches!(t.format, TensorFormat::I8);
     field!(
         scales,
-        t.scales.is_multiple_of(4) && (t.scales != 0) == quantized
+        t.scales.is_multiple_of(4) && (t.scales != 0) == t.format.is_integer()
     );
-    field!(sums, t.sums.is_multiple_of(4) && (t.sums != 0) == quantized);
+    field!(sums, t.sums.is_multiple_of(4) && (t.sums != 0) == sums);
+    field!(format, t.in_expert || !matches!(t.format, TensorFormat::I4));
     field!(bias, t.bias.is_multiple_of(4));
     if t.in_expert {
         return Ok(());
     }
     let region = palm.header().resident;
     field!(offset, inside(region, t.offset, t.matrix_bytes()));
-    if quantized {
-        field!(scales, inside(region, t.scales, t.rows as u64 * 4));
+    if sums {
+        field!(scales, inside(region, t.scales, t.scale_bytes()));
         field!(sums, inside(region, t.sums, t.rows as u64 * 4));
     }
     Ok(())
@@ -312,7 +351,7 @@ const fn golden(palm: &Palm<'_>) -> Checked {
     let (source, target) = (u32_at(b, 0), u32_at(b, 4));
     let ids = source as u64 + target as u64;
     ensure!(
-        source >= 1 && target >= 1 && 16 + ids * 4 <= b.len() as u64,
+        (source >= 1) != h.decoder_only && target >= 1 && 16 + ids * 4 <= b.len() as u64,
         FormatError::Golden
     );
     ensure!(

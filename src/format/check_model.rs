@@ -3,8 +3,8 @@
 use super::bytes::{span, u8_at};
 use super::check::{Checked, ensure, inside};
 use super::{
-    ALIGN, FeedForwardKind, FormatError, LAYER_RECORD_LEN, MAX_COLS, NONE16, Palm, Section,
-    TensorFormat,
+    ALIGN, ExpertRecord, FeedForwardKind, FormatError, LAYER_RECORD_LEN, LayerRecord, MAX_COLS,
+    NONE16, Palm, Policy, Section, TensorFormat,
 };
 
 /// Why a tensor does not serve: the caller adds where.
@@ -37,10 +37,10 @@ const fn serves(
         if !inside(region, t.offset, t.matrix_bytes()) {
             return false;
         }
-        if matches!(t.format, TensorFormat::I8)
-            && !(inside(region, t.scales, t.rows as u64 * 4)
-                && inside(region, t.sums, t.rows as u64 * 4))
-        {
+        if t.format.is_integer() && !inside(region, t.scales, t.scale_bytes()) {
+            return false;
+        }
+        if matches!(t.format, TensorFormat::I8) && !inside(region, t.sums, t.rows as u64 * 4) {
             return false;
         }
     }
@@ -55,13 +55,29 @@ const fn format_of(palm: &Palm<'_>, index: u16) -> Option<TensorFormat> {
 }
 
 /// A matrix of a linear layer `[rows, cols]`, in a format that the numeric mode has.
-const fn linear(palm: &Palm<'_>, index: u16, rows: u32, cols: u32, expert: Option<u32>) -> bool {
+const fn linear(palm: &Palm<'_>, index: u16, rows: u32, cols: u32) -> bool {
     let fits = match format_of(palm, index) {
         Some(TensorFormat::I8) => palm.header().numeric == 1,
         Some(TensorFormat::F32 | TensorFormat::F16) => palm.header().numeric == 0,
         _ => false,
     };
-    fits && serves(palm, index, rows, cols, rows, expert)
+    fits && serves(palm, index, rows, cols, rows, None)
+}
+
+/// A matrix of an expert, whose formats are its own: all of them take quantized inputs, or none.
+const fn of_expert(
+    palm: &Palm<'_>,
+    expert: &ExpertRecord,
+    index: u16,
+    rows: u32,
+    cols: u32,
+) -> bool {
+    let (Some(format), Some(first)) = (format_of(palm, index), format_of(palm, expert.wi)) else {
+        return false;
+    };
+    !matches!(format, TensorFormat::U8)
+        && format.is_integer() == first.is_integer()
+        && serves(palm, index, rows, cols, rows, Some(expert.len))
 }
 
 /// An f32 matrix.
@@ -97,18 +113,16 @@ pub(super) const fn roles(palm: &Palm<'_>) -> Checked {
     }
     let h = palm.header();
     let r = &h.roles;
-    role!(
-        embedding,
-        linear(palm, r.embedding, h.vocab, h.d_model, None)
-    );
-    role!(head, linear(palm, r.head, h.vocab, h.d_model, None));
+    role!(embedding, linear(palm, r.embedding, h.vocab, h.d_model));
+    role!(head, linear(palm, r.head, h.vocab, h.d_model));
     role!(
         encoder_positions,
-        positions(palm, r.encoder_positions, h.max_source)
+        positions(palm, r.encoder_positions, h.max_source, h.encoder_d_kv)
+            || (h.decoder_only && r.encoder_positions == NONE16)
     );
     role!(
         decoder_positions,
-        positions(palm, r.decoder_positions, h.max_target)
+        positions(palm, r.decoder_positions, h.max_target, h.decoder_d_kv)
     );
     role!(
         encoder_embedding_norm,
@@ -141,18 +155,49 @@ const fn optional_norm(palm: &Palm<'_>, index: u16) -> bool {
     index == NONE16 || norm(palm, index)
 }
 
-/// Learned positions need a limit, and rows for every position up to it.
-const fn positions(palm: &Palm<'_>, index: u16, max: u32) -> bool {
+/// Position tables need a limit, and rows for every position up to it. Rotary ones must be there.
+const fn positions(palm: &Palm<'_>, index: u16, max: u32, d_kv: u16) -> bool {
+    let h = palm.header();
     if index == NONE16 {
-        return true;
+        return !h.rotary;
     }
     let Some(t) = palm.tensor(index) else {
         return false;
     };
-    let h = palm.header();
+    let (cols, even) = if h.rotary {
+        (d_kv as u32, d_kv.is_multiple_of(2))
+    } else {
+        (h.d_model, true)
+    };
     max >= 1
+        && even
         && t.rows as u64 >= max as u64 + h.position_offset as u64
-        && float(palm, index, t.rows, h.d_model)
+        && float(palm, index, t.rows, cols)
+}
+
+/// A table of experts by token: u8, one row, a value for every id.
+const fn experts_by_token(palm: &Palm<'_>, index: u16, experts: u16) -> bool {
+    let h = palm.header();
+    let Some(t) = palm.tensor(index) else {
+        return false;
+    };
+    matches!(t.format, TensorFormat::U8)
+        && serves(palm, index, 1, h.vocab, 0, None)
+        && all_below(palm, t.offset, t.cols, experts)
+}
+
+/// Whether `len` bytes from `offset` are all less than `limit`.
+const fn all_below(palm: &Palm<'_>, offset: u32, len: u32, limit: u16) -> bool {
+    let Some(mut rest) = span(palm.bytes(), offset as usize, len as usize) else {
+        return false;
+    };
+    while let Some((value, more)) = rest.split_first() {
+        if *value as u16 >= limit {
+            return false;
+        }
+        rest = more;
+    }
+    true
 }
 
 /// A distance table exists exactly where there are buckets, and names only buckets there are.
@@ -163,131 +208,243 @@ const fn distances(palm: &Palm<'_>, index: u16, buckets: u16) -> bool {
     let Some(t) = palm.tensor(index) else {
         return false;
     };
-    if !matches!(t.format, TensorFormat::U8) || !serves(palm, index, 1, t.cols, 0, None) {
-        return false;
-    }
-    let Some(mut rest) = span(palm.bytes(), t.offset as usize, t.cols as usize) else {
-        return false;
+    matches!(t.format, TensorFormat::U8)
+        && serves(palm, index, 1, t.cols, 0, None)
+        && all_below(palm, t.offset, t.cols, buckets)
+}
+
+macro_rules! field {
+    ($variant:ident, $index:expr, $name:ident, $condition:expr) => {
+        ensure!(
+            $condition,
+            FormatError::$variant {
+                index: $index,
+                field: stringify!($name)
+            }
+        )
     };
-    while let Some((bucket, more)) = rest.split_first() {
-        if *bucket as u16 >= buckets {
-            return false;
-        }
-        rest = more;
+}
+
+/// Sizes of a stack's attention.
+#[derive(Clone, Copy)]
+struct Heads {
+    heads: u16,
+    buckets: u16,
+    /// Values of all query heads together.
+    inner: u32,
+    /// Values of all key heads together.
+    kv_inner: u32,
+}
+
+const fn heads_of(palm: &Palm<'_>, decoder: bool) -> Heads {
+    let h = palm.header();
+    let (heads, kv_heads, d_kv, buckets) = if decoder {
+        let (heads, kv_heads) = (h.decoder_heads, h.decoder_kv_heads);
+        (heads, kv_heads, h.decoder_d_kv, h.decoder_buckets)
+    } else {
+        let (heads, kv_heads) = (h.encoder_heads, h.encoder_kv_heads);
+        (heads, kv_heads, h.encoder_d_kv, h.encoder_buckets)
+    };
+    Heads {
+        heads,
+        buckets,
+        inner: heads as u32 * d_kv as u32,
+        kv_inner: kv_heads as u32 * d_kv as u32,
     }
-    true
 }
 
 pub(super) const fn layer(palm: &Palm<'_>, index: u32) -> Checked {
-    macro_rules! field {
-        ($name:ident, $condition:expr) => {
-            ensure!(
-                $condition,
-                FormatError::Layer {
-                    index,
-                    field: stringify!($name)
-                }
-            )
-        };
-    }
     let h = palm.header();
     let l = palm.layer(index);
     let at = h.layers.offset as usize + index as usize * LAYER_RECORD_LEN;
     let decoder = index >= h.encoder_layers as u32;
-    let (heads, d_kv, buckets) = if decoder {
-        (h.decoder_heads, h.decoder_d_kv, h.decoder_buckets)
-    } else {
-        (h.encoder_heads, h.encoder_d_kv, h.encoder_buckets)
-    };
-    let (d, inner) = (h.d_model, heads as u32 * d_kv as u32);
+    let cross = decoder && !h.decoder_only;
+    let Heads {
+        heads,
+        buckets,
+        inner,
+        kv_inner,
+    } = heads_of(palm, decoder);
+    let d = h.d_model;
 
-    field!(self_norm, norm(palm, l.self_norm));
-    field!(q, linear(palm, l.q, inner, d, None));
-    field!(k, linear(palm, l.k, inner, d, None));
-    field!(v, linear(palm, l.v, inner, d, None));
-    field!(o, linear(palm, l.o, d, inner, None));
+    field!(Layer, index, self_norm, norm(palm, l.self_norm));
+    field!(Layer, index, q, linear(palm, l.q, inner, d));
+    field!(Layer, index, k, linear(palm, l.k, kv_inner, d));
+    field!(Layer, index, v, linear(palm, l.v, kv_inner, d));
+    field!(Layer, index, o, linear(palm, l.o, d, inner));
     field!(
+        Layer,
+        index,
         rel_bias,
         l.rel_bias == NONE16
             || (buckets > 0 && float(palm, l.rel_bias, buckets as u32, heads as u32))
     );
-    if decoder {
-        field!(cross_norm, norm(palm, l.cross_norm));
-        field!(cross_q, linear(palm, l.cross_q, inner, d, None));
-        field!(cross_k, linear(palm, l.cross_k, inner, d, None));
-        field!(cross_v, linear(palm, l.cross_v, inner, d, None));
-        field!(cross_o, linear(palm, l.cross_o, d, inner, None));
+    if cross {
+        field!(Layer, index, cross_norm, norm(palm, l.cross_norm));
+        field!(Layer, index, cross_q, linear(palm, l.cross_q, inner, d));
+        field!(Layer, index, cross_k, linear(palm, l.cross_k, kv_inner, d));
+        field!(Layer, index, cross_v, linear(palm, l.cross_v, kv_inner, d));
+        field!(Layer, index, cross_o, linear(palm, l.cross_o, d, inner));
     }
-    field!(ff_norm, norm(palm, l.ff_norm));
-    field!(ff_kind, u8_at(palm.bytes(), at + 24) <= 1);
-    if matches!(l.ff_kind, FeedForwardKind::Dense) {
-        field!(activation, l.activation <= 3);
-        let Some(wi) = palm.tensor(l.wi) else {
-            return Err(FormatError::Layer { index, field: "wi" });
-        };
+    field!(Layer, index, ff_norm, norm(palm, l.ff_norm));
+    field!(Layer, index, ff_kind, u8_at(palm.bytes(), at + 24) <= 1);
+    if matches!(l.ff_kind, FeedForwardKind::Mixture) {
+        return mixture(palm, index, &l, at, false);
+    }
+    field!(Layer, index, activation, l.activation <= 3);
+    let Some(wi) = palm.tensor(l.wi) else {
+        return Err(FormatError::Layer { index, field: "wi" });
+    };
+    field!(
+        Layer,
+        index,
+        wi,
+        wi.rows as usize <= MAX_COLS && linear(palm, l.wi, wi.rows, d)
+    );
+    field!(
+        Layer,
+        index,
+        wi_linear,
+        l.wi_linear == NONE16 || linear(palm, l.wi_linear, wi.rows, d)
+    );
+    field!(Layer, index, wo, linear(palm, l.wo, d, wi.rows));
+    Ok(())
+}
+
+/// The mixture block between encoder and decoder: its own norm, router and experts.
+pub(super) const fn block(palm: &Palm<'_>, index: u32) -> Checked {
+    let h = palm.header();
+    let l = palm.layer(index);
+    let at = h.layers.offset as usize + index as usize * LAYER_RECORD_LEN;
+    field!(Layer, index, ff_norm, norm(palm, l.ff_norm));
+    field!(Layer, index, ff_kind, u8_at(palm.bytes(), at + 24) == 1);
+    field!(Layer, index, policy, matches!(l.policy, Policy::TopK));
+    field!(Layer, index, capacity, l.capacity == 0);
+    field!(
+        Layer,
+        index,
+        capacity_fraction,
+        l.capacity_fraction.to_bits() == 0
+    );
+    mixture(palm, index, &l, at, true)
+}
+
+/// The router, the rule and the experts of a layer, or of the mixture block.
+const fn mixture(
+    palm: &Palm<'_>,
+    index: u32,
+    l: &LayerRecord,
+    at: usize,
+    is_block: bool,
+) -> Checked {
+    let h = palm.header();
+    let b = palm.bytes();
+    let experts = l.experts as u32;
+    field!(Layer, index, experts, experts >= 1);
+    let policy = Policy::from_code(u8_at(b, at + 46));
+    field!(Layer, index, policy, policy.is_some());
+    field!(
+        Layer,
+        index,
+        router,
+        match l.policy {
+            Policy::Position => l.router == NONE16,
+            Policy::Hash => experts_by_token(palm, l.router, l.experts),
+            _ => float(palm, l.router, experts, h.d_model),
+        }
+    );
+    field!(
+        Layer,
+        index,
+        first_expert,
+        l.first_expert as u64 + experts as u64 <= h.experts.count as u64
+    );
+    field!(
+        Layer,
+        index,
+        top_k,
+        match l.policy {
+            Policy::Switch => l.top_k == 1,
+            Policy::Nllb => l.top_k == 2 && experts >= 2,
+            _ => l.top_k >= 1 && l.top_k as u32 <= experts,
+        }
+    );
+    field!(Layer, index, overflow, l.overflow == 0);
+    field!(Layer, index, tie, l.tie == 0);
+    let flags = u8_at(b, at + 49);
+    field!(
+        Layer,
+        index,
+        flags,
+        flags == 0 || (flags == 1 && matches!(l.policy, Policy::Nllb))
+    );
+    field!(
+        Layer,
+        index,
+        capacity_fraction,
+        l.capacity_fraction.is_finite() && l.capacity_fraction >= 0.0
+    );
+    field!(Layer, index, output_factor, l.output_factor.is_finite());
+    // Experts that are whole layers stand in the block only, all of them or none.
+    let mut expert = l.first_expert;
+    let whole = palm.expert(expert).has_attention();
+    field!(Layer, index, first_expert, is_block || !whole);
+    while expert < l.first_expert + experts {
         field!(
-            wi,
-            wi.rows as usize <= MAX_COLS && linear(palm, l.wi, wi.rows, d, None)
-        );
-        field!(
-            wi_linear,
-            l.wi_linear == NONE16 || linear(palm, l.wi_linear, wi.rows, d, None)
-        );
-        field!(wo, linear(palm, l.wo, d, wi.rows, None));
-    } else {
-        field!(experts, l.experts >= 1);
-        field!(router, float(palm, l.router, l.experts as u32, d));
-        field!(
+            Layer,
+            index,
             first_expert,
-            l.first_expert as u64 + l.experts as u64 <= h.experts.count as u64
+            palm.expert(expert).has_attention() == whole
         );
-        field!(top_k, l.top_k == 1);
-        field!(policy, l.policy == 0);
-        field!(overflow, l.overflow == 0);
-        field!(tie, l.tie == 0);
+        expert += 1;
     }
     Ok(())
 }
 
 pub(super) const fn experts(palm: &Palm<'_>) -> Checked {
     let h = palm.header();
+    let d = h.d_model;
     let mut end = h.experts_section.offset as u64;
     let mut index = 0;
     while index < h.experts.count {
-        macro_rules! field {
-            ($name:ident, $condition:expr) => {
-                ensure!(
-                    $condition,
-                    FormatError::Expert {
-                        index,
-                        field: stringify!($name)
-                    }
-                )
-            };
-        }
         let e = palm.expert(index);
-        field!(offset, e.offset as u64 == end);
+        field!(Expert, index, offset, e.offset as u64 == end);
         field!(
+            Expert,
+            index,
             len,
             e.len >= ALIGN as u32 && (e.len as usize).is_multiple_of(ALIGN)
         );
         end += e.len as u64;
         let inside = end <= h.experts_section.offset as u64 + h.experts_section.len as u64;
-        field!(len, inside);
-        field!(activation, e.activation <= 3);
+        field!(Expert, index, len, inside);
+        field!(Expert, index, activation, e.activation <= 3);
         let Some(wi) = palm.tensor(e.wi) else {
             return Err(FormatError::Expert { index, field: "wi" });
         };
-        let d = h.d_model;
         field!(
+            Expert,
+            index,
             wi,
-            wi.rows as usize <= MAX_COLS && linear(palm, e.wi, wi.rows, d, Some(e.len))
+            wi.rows as usize <= MAX_COLS && of_expert(palm, &e, e.wi, wi.rows, d)
         );
         field!(
+            Expert,
+            index,
             wi_linear,
-            e.wi_linear == NONE16 || linear(palm, e.wi_linear, wi.rows, d, Some(e.len))
+            e.wi_linear == NONE16 || of_expert(palm, &e, e.wi_linear, wi.rows, d)
         );
-        field!(wo, linear(palm, e.wo, d, wi.rows, Some(e.len)));
+        field!(Expert, index, wo, of_expert(palm, &e, e.wo, d, wi.rows));
+        if e.has_attention() {
+            let Heads {
+                inner, kv_inner, ..
+            } = heads_of(palm, false);
+            let [q, k, v, o] = e.attention;
+            field!(Expert, index, q, of_expert(palm, &e, q, inner, d));
+            field!(Expert, index, k, of_expert(palm, &e, k, kv_inner, d));
+            field!(Expert, index, v, of_expert(palm, &e, v, kv_inner, d));
+            field!(Expert, index, o, of_expert(palm, &e, o, d, inner));
+        }
         index += 1;
     }
     ensure!(

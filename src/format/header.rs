@@ -34,9 +34,9 @@ pub struct Roles {
     pub embedding: u16,
     /// Output head `[V, D]`; a tied head shares its matrix with the embedding.
     pub head: u16,
-    /// Learned positions of the encoder, f32 `[rows, D]`.
+    /// Positions of the encoder: f32 `[rows, D]` that are added, or `[rows, d_kv]` that rotate.
     pub encoder_positions: u16,
-    /// Learned positions of the decoder, f32 `[rows, D]`.
+    /// Positions of the decoder, likewise.
     pub decoder_positions: u16,
     /// Norm of the encoder's embedded input (BART's `layernorm_embedding`).
     pub encoder_embedding_norm: u16,
@@ -100,6 +100,20 @@ pub struct Header {
     pub default_target: u32,
     pub plan_arena: u32,
     pub roles: Roles,
+    pub encoder_kv_heads: u16,
+    pub decoder_kv_heads: u16,
+    /// Position tables hold cosines and sines that rotate q and k.
+    pub rotary: bool,
+    /// The last attention of a layer runs beside its feed-forward.
+    pub parallel: bool,
+    pub decoder_only: bool,
+    /// The layer table ends with the mixture block between encoder and decoder.
+    pub mixture_block: bool,
+}
+
+/// A count of which 0 stands for another.
+const fn or(count: u16, other: u16) -> u16 {
+    if count == 0 { other } else { count }
 }
 
 const fn section_at(bytes: &[u8], at: usize) -> Section {
@@ -176,11 +190,26 @@ impl Header {
                 encoder_distances: u16_at(b, 216),
                 decoder_distances: u16_at(b, 218),
             },
+            encoder_kv_heads: or(u16_at(b, 224), u16_at(b, 120)),
+            decoder_kv_heads: or(u16_at(b, 226), u16_at(b, 124)),
+            rotary: u8_at(b, 228) == 1,
+            parallel: u8_at(b, 229) == 1,
+            decoder_only: u8_at(b, 230) == 1,
+            mixture_block: u8_at(b, 231) == 1,
         }
     }
 
     /// Layers of both stacks.
     pub const fn layer_count(&self) -> u32 {
         self.encoder_layers as u32 + self.decoder_layers as u32
+    }
+
+    /// Entry of the mixture block in the layer table, if the model has one.
+    pub const fn block_index(&self) -> Option<u32> {
+        if self.mixture_block {
+            Some(self.layer_count())
+        } else {
+            None
+        }
     }
 }

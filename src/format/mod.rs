@@ -17,7 +17,9 @@ mod records;
 pub use error::FormatError;
 pub use header::{Header, NONE16, NONE32, Roles, Section, Table};
 pub use palm::Palm;
-pub use records::{ExpertRecord, FeedForwardKind, LayerRecord, TensorFormat, TensorRecord};
+pub use records::{
+    ExpertRecord, FeedForwardKind, GROUP, LayerRecord, Policy, TensorFormat, TensorRecord,
+};
 
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 256;
@@ -25,8 +27,8 @@ pub const HEADER_LEN: usize = 256;
 pub const MAGIC: [u8; 8] = *b"\x89PALM\r\n\x1a";
 /// Major version that this library reads and writes.
 pub const MAJOR: u16 = 1;
-/// Greatest minor version that this library reads; the one it writes.
-pub const MINOR: u16 = 0;
+/// Greatest minor version that this library reads. A file that needs nothing of it states 0.
+pub const MINOR: u16 = 1;
 /// Bytes of an entry of the tensor table.
 pub const TENSOR_RECORD_LEN: usize = 32;
 /// Bytes of an entry of the layer table.

@@ -22,7 +22,21 @@ impl<'m> Palm<'m> {
     /// # Errors
     /// [`FormatError`] names the first field that is not as the specification has it.
     pub const fn parse(bytes: &'m [u8]) -> Result<Self, FormatError> {
-        match check::head(bytes) {
+        Self::parse_part(bytes, true)
+    }
+
+    /// [`Palm::parse`] for a file whose experts are read from storage: `bytes` are those from the
+    /// file's start up to the `EXPERTS` section at least ([`Palm::resident_len`]); what the experts
+    /// hold is not looked at, and [`Palm::verify`] checks what is there.
+    ///
+    /// # Errors
+    /// As [`Palm::parse`].
+    pub const fn parse_resident(bytes: &'m [u8]) -> Result<Self, FormatError> {
+        Self::parse_part(bytes, false)
+    }
+
+    const fn parse_part(bytes: &'m [u8], whole: bool) -> Result<Self, FormatError> {
+        match check::head(bytes, whole) {
             Err(error) => Err(error),
             Ok(header) => {
                 let palm = Self { bytes, header };
@@ -59,6 +73,24 @@ impl<'m> Palm<'m> {
         Ok(u32_at(start, 16))
     }
 
+    /// The bytes that [`Palm::parse_resident`] needs, as a header states it, before anything else
+    /// is checked.
+    ///
+    /// # Errors
+    /// As [`Palm::total_len`].
+    pub const fn resident_len(start: &[u8]) -> Result<u32, FormatError> {
+        match Self::total_len(start) {
+            Ok(_) => Ok(super::Header::read(start).experts_section.offset),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the bytes of the experts are there.
+    pub const fn has_experts(&self) -> bool {
+        let section = self.header.experts_section;
+        section.offset as u64 + section.len as u64 <= self.bytes.len() as u64
+    }
+
     /// The header.
     pub const fn header(&self) -> &Header {
         &self.header
@@ -91,7 +123,8 @@ impl<'m> Palm<'m> {
         Some(TensorRecord::read(self.bytes, at))
     }
 
-    /// Layer `index`; the encoder's layers come first, then the decoder's.
+    /// Layer `index`; the encoder's layers come first, then the decoder's, then the mixture block
+    /// if there is one.
     pub const fn layer(&self, index: u32) -> LayerRecord {
         let at = self.header.layers.offset as usize + index as usize * LAYER_RECORD_LEN;
         LayerRecord::read(self.bytes, at)
@@ -114,7 +147,8 @@ impl<'m> Palm<'m> {
         }
     }
 
-    /// Checks every CRC of the body: sections and experts. Reads the whole file once.
+    /// Checks every CRC of the body: sections and experts, as far as they are there (see
+    /// [`Palm::parse_resident`]). Reads all of it once.
     ///
     /// # Errors
     /// [`FormatError::SectionCrc`] or [`FormatError::ExpertCrc`] with the index of the first that
@@ -128,9 +162,14 @@ impl<'m> Palm<'m> {
             (4, h.names),
         ];
         for (index, section) in sections {
-            if section.len > 0 && super::crc32(self.section(section)) != section.crc {
+            let end = section.offset as u64 + section.len as u64;
+            let there = end <= self.bytes.len() as u64;
+            if there && section.len > 0 && super::crc32(self.section(section)) != section.crc {
                 return Err(FormatError::SectionCrc { index });
             }
+        }
+        if !self.has_experts() {
+            return Ok(());
         }
         for index in 0..h.experts.count {
             let expert = self.expert(index);

@@ -1,7 +1,7 @@
 //! The entries of the tables.
 
 use super::NONE16;
-use super::bytes::{u8_at, u16_at, u32_at};
+use super::bytes::{f32_at, u8_at, u16_at, u32_at};
 
 /// How a tensor's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,9 +13,14 @@ pub enum TensorFormat {
     F16 = 1,
     /// Signed bytes within ±127, an f32 scale and an i32 sum per row.
     I8 = 2,
-    /// Unsigned bytes; distance tables only.
+    /// Unsigned bytes; distance tables and tables of experts by token only.
     U8 = 3,
+    /// Four bits a value in groups of 32 columns, an f16 scale per group; experts only.
+    I4 = 4,
 }
+
+/// Columns that share a scale in [`TensorFormat::I4`].
+pub const GROUP: usize = 32;
 
 impl TensorFormat {
     /// The format with this code, if there is one.
@@ -25,17 +30,25 @@ impl TensorFormat {
             1 => Some(Self::F16),
             2 => Some(Self::I8),
             3 => Some(Self::U8),
+            4 => Some(Self::I4),
             _ => None,
         }
     }
 
-    /// Bytes of a value.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-            Self::I8 | Self::U8 => 1,
-        }
+    /// Bytes from row to row of a matrix with `cols` columns.
+    pub const fn stride(self, cols: usize) -> usize {
+        let bytes = match self {
+            Self::F32 => cols.saturating_mul(4),
+            Self::F16 => cols.saturating_mul(2),
+            Self::I8 | Self::U8 => cols,
+            Self::I4 => return cols.div_ceil(GROUP).saturating_mul(GROUP / 2),
+        };
+        bytes.next_multiple_of(super::ALIGN)
+    }
+
+    /// Whether a linear layer with such weights takes quantized inputs.
+    pub const fn is_integer(self) -> bool {
+        matches!(self, Self::I8 | Self::I4)
     }
 }
 
@@ -78,6 +91,20 @@ impl TensorRecord {
     pub const fn matrix_bytes(&self) -> u64 {
         self.rows as u64 * self.stride as u64
     }
+
+    /// Bytes of the scales: one f32 a row (int8), one f16 a group (int4), or none.
+    pub const fn scale_bytes(&self) -> u64 {
+        match self.format {
+            TensorFormat::I8 => self.rows as u64 * 4,
+            TensorFormat::I4 => self.rows as u64 * self.groups() as u64 * 2,
+            _ => 0,
+        }
+    }
+
+    /// Groups of columns in a row (int4).
+    pub const fn groups(&self) -> u32 {
+        self.cols.div_ceil(GROUP as u32)
+    }
 }
 
 /// What a layer's feed-forward sublayer is.
@@ -90,8 +117,43 @@ pub enum FeedForwardKind {
     Mixture = 1,
 }
 
-/// An entry of the layer table (specification, section 4).
+/// How tokens find their experts (specification, section 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Policy {
+    /// The expert of the greatest probability; its gate is that probability (Fedus et al. 2022).
+    Switch = 0,
+    /// The k greatest probabilities, normalized over the chosen (Mixtral; the article's S = g(H)).
+    TopK = 1,
+    /// Two experts; second choices queue behind all first ones (NLLB-MoE).
+    Nllb = 2,
+    /// The token at position t goes to experts t, t + 1, … modulo their number, with equal weights.
+    Position = 3,
+    /// A table by token id gives the first expert; the next ones follow (Roller et al. 2021).
+    Hash = 4,
+}
+
+impl Policy {
+    /// The policy with this code, if there is one.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Switch),
+            1 => Some(Self::TopK),
+            2 => Some(Self::Nllb),
+            3 => Some(Self::Position),
+            4 => Some(Self::Hash),
+            _ => None,
+        }
+    }
+
+    /// Whether a router's probabilities decide.
+    pub const fn is_learned(self) -> bool {
+        matches!(self, Self::Switch | Self::TopK | Self::Nllb)
+    }
+}
+
+/// An entry of the layer table (specification, section 4).
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[allow(missing_docs)]
 pub struct LayerRecord {
     pub self_norm: u16,
@@ -116,13 +178,20 @@ pub struct LayerRecord {
     pub first_expert: u32,
     pub capacity: u32,
     pub top_k: u16,
-    pub policy: u8,
+    pub policy: Policy,
     pub overflow: u8,
     pub tie: u8,
+    /// NLLB-MoE: gates are normalized before tokens are dropped, not after.
+    pub normalize_first: bool,
+    /// An expert takes at most ⌈fraction · tokens⌉ tokens of a call; 0: `capacity` holds.
+    pub capacity_fraction: f32,
+    /// Factor of every expert's output.
+    pub output_factor: f32,
 }
 
 impl LayerRecord {
-    /// Reads the entry that starts at `at`.
+    /// Reads the entry that starts at `at`. Unknown codes read as the first of their kind: the
+    /// check before refuses them.
     pub(crate) const fn read(b: &[u8], at: usize) -> Self {
         Self {
             self_norm: u16_at(b, at),
@@ -151,9 +220,18 @@ impl LayerRecord {
             first_expert: u32_at(b, at + 36),
             capacity: u32_at(b, at + 40),
             top_k: u16_at(b, at + 44),
-            policy: u8_at(b, at + 46),
+            policy: match Policy::from_code(u8_at(b, at + 46)) {
+                Some(policy) => policy,
+                None => Policy::Switch,
+            },
             overflow: u8_at(b, at + 47),
             tie: u8_at(b, at + 48),
+            normalize_first: u8_at(b, at + 49) & 1 == 1,
+            capacity_fraction: f32_at(b, at + 52),
+            output_factor: match u32_at(b, at + 56) {
+                0 => 1.0,
+                bits => f32::from_bits(bits),
+            },
         }
     }
 }
@@ -169,6 +247,8 @@ pub struct ExpertRecord {
     pub wi_linear: u16,
     pub wo: u16,
     pub activation: u8,
+    /// q, k, v, o of an expert that is a whole Transformer layer; [`NONE16`] where it is not.
+    pub attention: [u16; 4],
 }
 
 impl ExpertRecord {
@@ -182,7 +262,19 @@ impl ExpertRecord {
             wi_linear: u16_at(b, at + 14),
             wo: u16_at(b, at + 16),
             activation: u8_at(b, at + 18),
+            attention: [
+                one_less(u16_at(b, at + 20)),
+                one_less(u16_at(b, at + 22)),
+                one_less(u16_at(b, at + 24)),
+                one_less(u16_at(b, at + 26)),
+            ],
         }
+    }
+
+    /// Whether the expert is a whole Transformer layer.
+    pub const fn has_attention(&self) -> bool {
+        let [q, ..] = self.attention;
+        q != NONE16
     }
 
     /// An entry that stands for "not there"; never reached through a checked view.
@@ -194,5 +286,11 @@ impl ExpertRecord {
         wi_linear: NONE16,
         wo: NONE16,
         activation: 0,
+        attention: [NONE16; 4],
     };
+}
+
+/// An index that is stored plus one, so that the zeros of older files mean "none".
+const fn one_less(stored: u16) -> u16 {
+    stored.wrapping_sub(1)
 }

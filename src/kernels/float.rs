@@ -1,5 +1,6 @@
 //! Float rows: sums and dot products in eight lanes, and the two norms.
 
+use super::integer::BATCH;
 use super::math;
 
 /// Lanes of every float reduction.
@@ -23,10 +24,59 @@ pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
     dot_by(a, b, widen)
 }
 
+/// Weights that are widened at once, and then meet every row of a batch.
+const CHUNK: usize = 64;
+
+/// For each row r of `rows` (at r · `stride`; as many as `sums`, at most 16): `sums[r]` = the
+/// [`dot`] of the row and `weights`. Each weight is read once.
+pub fn dot_rows(rows: &[f32], stride: usize, weights: &[f32], sums: &mut [f32]) {
+    dot_rows_by(rows, stride, weights, |w| w, sums);
+}
+
+/// [`dot_rows`] with half-precision weights, given as bits.
+pub fn dot_rows_f16(rows: &[f32], stride: usize, weights: &[u16], sums: &mut [f32]) {
+    dot_rows_by(rows, stride, weights, widen, sums);
+}
+
+#[inline(always)]
+fn dot_rows_by<B: Copy>(
+    rows: &[f32],
+    stride: usize,
+    weights: &[B],
+    f: impl Fn(B) -> f32,
+    sums: &mut [f32],
+) {
+    let mut lanes = [[0.0f32; LANES]; BATCH];
+    for (index, chunk) in weights.chunks(CHUNK).enumerate() {
+        let mut wide = [0.0f32; CHUNK];
+        for (wide, weight) in wide.iter_mut().zip(chunk) {
+            *wide = f(*weight);
+        }
+        let wide = wide.get(..chunk.len()).unwrap_or_default();
+        let first = index.saturating_mul(CHUNK);
+        for (row, (lanes, _)) in lanes.iter_mut().zip(sums.iter()).enumerate() {
+            let start = row.saturating_mul(stride).saturating_add(first);
+            let row = rows.get(start..).unwrap_or_default();
+            let row = row.get(..chunk.len()).unwrap_or_default();
+            add_products(lanes, row, wide, |w| w);
+        }
+    }
+    for (sum, lanes) in sums.iter_mut().zip(lanes) {
+        *sum = tree(lanes);
+    }
+}
+
 /// Σ aᵢ·f(bᵢ) in eight lanes.
 #[inline(always)]
 fn dot_by<B: Copy>(a: &[f32], b: &[B], f: impl Fn(B) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
+    add_products(&mut lanes, a, b, f);
+    tree(lanes)
+}
+
+/// Adds aᵢ·f(bᵢ) to lane i mod 8.
+#[inline(always)]
+fn add_products<B: Copy>(lanes: &mut [f32; LANES], a: &[f32], b: &[B], f: impl Fn(B) -> f32) {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (x, y) in a.iter().zip(b) {
         for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
@@ -36,7 +86,6 @@ fn dot_by<B: Copy>(a: &[f32], b: &[B], f: impl Fn(B) -> f32) -> f32 {
     for ((lane, x), y) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
         *lane += x * f(*y);
     }
-    tree(lanes)
 }
 
 /// The f32 that the bits of a finite half-precision number stand for, exactly.

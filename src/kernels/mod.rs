@@ -2,11 +2,12 @@
 //! instruction set, returns the same ones.
 //!
 //! Kernels know no layers and no models: they take slices. What they may use: `core`, `libm::sqrtf`
-//! (exact on every target), and each other.
+//! (exact on every target), the format's constants, and each other.
 #![doc = include_str!("CONTRACT.md")]
 
 pub mod activation;
 pub mod float;
+pub mod int4;
 pub mod integer;
 pub mod math;
 pub mod softmax;

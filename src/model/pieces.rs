@@ -8,7 +8,7 @@ use crate::layers::norm::NormKind;
 use crate::layers::position::RelativeBias;
 use crate::layers::tile::Tile;
 use crate::tensor::arena::Carver;
-use crate::tensor::{Matrix, NormWeights, Op, Output, distances, linear, part};
+use crate::tensor::{Matrix, NormWeights, Op, Output, bytes, linear, part};
 
 /// The relative bias of a layer's self-attention, if it has one.
 pub(super) fn relative_bias<'m>(
@@ -28,7 +28,7 @@ pub(super) fn relative_bias<'m>(
     };
     Some(RelativeBias {
         table: Matrix::resident(palm, record.rel_bias),
-        distances: distances(palm, index),
+        distances: bytes(palm, index),
         right,
     })
 }

@@ -1,7 +1,9 @@
 //! Linear layers over a batch of token rows: Y = X·Wᵀ + b, each weight row read once.
 
 use super::{Matrix, Values};
-use crate::kernels::{float, integer};
+use crate::format::GROUP;
+use crate::kernels::integer::BATCH;
+use crate::kernels::{float, int4, integer};
 use core::ops::Range;
 
 /// A batch of rows that enters a linear layer.
@@ -59,10 +61,11 @@ impl Output<'_> {
     }
 }
 
-/// Applies rows `range` of `matrix` to `tokens` rows of `input`.
+/// Applies rows `range` of `matrix` to `tokens` rows (at most 16) of `input`.
 ///
 /// f32 and f16: y = dot(x, w) + b. int8: y = f32(Σ q·w − zero·Σ w) · (x.scale · w.scale) + b.
-/// An input whose kind does not match the matrix gives nothing; the file's check rules it out.
+/// int4: y = Σ over groups f32(Σ (q − zero)·w) · w.scale, times x.scale, + b. An input whose kind
+/// does not match the matrix gives nothing; the file's check rules it out.
 pub(crate) fn linear(
     matrix: &Matrix<'_>,
     range: Range<usize>,
@@ -70,6 +73,12 @@ pub(crate) fn linear(
     tokens: usize,
     output: &mut Output<'_>,
 ) {
+    let mut floats = [0.0f32; BATCH];
+    let mut integers = [0i32; BATCH];
+    let (Some(floats), Some(integers)) = (floats.get_mut(..tokens), integers.get_mut(..tokens))
+    else {
+        return;
+    };
     let mut row = range.start;
     while row < range.end && row < matrix.rows {
         let start = row.saturating_mul(matrix.stride);
@@ -78,16 +87,22 @@ pub(crate) fn linear(
         match (matrix.values, input) {
             (Values::F32(values), Input::Float { rows, stride }) => {
                 let weights = part(values, start, matrix.cols);
-                for token in 0..tokens {
-                    let x = part(rows, token.saturating_mul(stride), matrix.cols);
-                    output.put(token, row, biased(float::dot(x, weights)));
+                match floats {
+                    [y] => *y = float::dot(part(rows, 0, matrix.cols), weights),
+                    _ => float::dot_rows(rows, stride, weights, floats),
+                }
+                for (token, y) in floats.iter().enumerate() {
+                    output.put(token, row, biased(*y));
                 }
             }
             (Values::F16(values), Input::Float { rows, stride }) => {
                 let weights = part(values, start, matrix.cols);
-                for token in 0..tokens {
-                    let x = part(rows, token.saturating_mul(stride), matrix.cols);
-                    output.put(token, row, biased(float::dot_f16(x, weights)));
+                match floats {
+                    [y] => *y = float::dot_f16(part(rows, 0, matrix.cols), weights),
+                    _ => float::dot_rows_f16(rows, stride, weights, floats),
+                }
+                for (token, y) in floats.iter().enumerate() {
+                    output.put(token, row, biased(*y));
                 }
             }
             (
@@ -106,11 +121,32 @@ pub(crate) fn linear(
                 let weights = part(values, start, matrix.stride);
                 let scale = scales.get(row).copied().unwrap_or(0.0);
                 let sum = sums.get(row).copied().unwrap_or(0);
-                for (token, (x_scale, zero)) in x_scales.iter().zip(zeros).take(tokens).enumerate()
+                match integers {
+                    [dot] => *dot = integer::dot(part(rows, 0, matrix.stride), weights),
+                    _ => integer::dot_rows(rows, stride, weights, integers),
+                }
+                for (token, (dot, (x_scale, zero))) in
+                    integers.iter().zip(x_scales.iter().zip(zeros)).enumerate()
                 {
-                    let x = part(rows, token.saturating_mul(stride), matrix.stride);
-                    let dot = integer::dot(x, weights).wrapping_sub(zero.wrapping_mul(sum));
+                    let dot = dot.wrapping_sub(zero.wrapping_mul(sum));
                     output.put(token, row, biased(dot as f32 * (x_scale * scale)));
+                }
+            }
+            (
+                Values::I4 { packed, scales },
+                Input::Quantized {
+                    rows,
+                    stride,
+                    scales: x_scales,
+                    zeros,
+                },
+            ) => {
+                let packed = part(packed, start, matrix.stride);
+                let groups = matrix.cols.div_ceil(GROUP);
+                let scales = part(scales, row.saturating_mul(groups), groups);
+                int4::dot_rows(rows, stride, zeros, packed, scales, floats);
+                for (token, (y, x_scale)) in floats.iter().zip(x_scales).enumerate() {
+                    output.put(token, row, biased(y * x_scale));
                 }
             }
             _ => return,

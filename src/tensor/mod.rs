@@ -1,4 +1,4 @@
-//! Typed views of the bytes in flash: matrices of int8, f16 or f32 rows, norms, tables.
+//! Typed views of the bytes in flash: matrices of int4, int8, f16 or f32 rows, norms, tables.
 //!
 //! The one place where bytes become numbers; `bytemuck`'s checked casts do it, so there is no
 //! `unsafe`. A view whose bytes are not there or not aligned is empty, which a checked
@@ -16,7 +16,7 @@ pub(crate) use linear::{Input, Op, Output, linear, part};
 pub(crate) struct Matrix<'m> {
     pub rows: usize,
     pub cols: usize,
-    /// Values from row to row, padding included.
+    /// Values from row to row (int4: bytes), padding included.
     pub stride: usize,
     pub values: Values<'m>,
     /// `rows` values, or none.
@@ -32,6 +32,11 @@ pub(crate) enum Values<'m> {
         values: &'m [i8],
         scales: &'m [f32],
         sums: &'m [i32],
+    },
+    I4 {
+        packed: &'m [u8],
+        /// f16 bits, a group's after another's.
+        scales: &'m [u16],
     },
 }
 
@@ -58,16 +63,35 @@ impl<'m> Matrix<'m> {
     /// The matrix that `record` describes in `region` (the whole image, or an expert's blob).
     fn new(region: &'m [u8], record: &TensorRecord) -> Self {
         let (rows, cols) = (record.rows as usize, record.cols as usize);
-        let stride = record.stride as usize / record.format.bytes();
-        let count = rows.saturating_mul(stride);
-        let values = match record.format {
-            TensorFormat::F32 => Values::F32(numbers(region, record.offset, count)),
-            TensorFormat::F16 => Values::F16(numbers(region, record.offset, count)),
-            TensorFormat::I8 | TensorFormat::U8 => Values::I8 {
-                values: numbers(region, record.offset, count),
-                scales: numbers(region, record.scales, rows),
-                sums: numbers(region, record.sums, rows),
-            },
+        let bytes = record.stride as usize;
+        let count = |bytes| rows.saturating_mul(bytes);
+        let (stride, values) = match record.format {
+            TensorFormat::F32 => {
+                let stride = bytes / 4;
+                let values = numbers(region, record.offset, count(stride));
+                (stride, Values::F32(values))
+            }
+            TensorFormat::F16 => {
+                let stride = bytes / 2;
+                let values = numbers(region, record.offset, count(stride));
+                (stride, Values::F16(values))
+            }
+            TensorFormat::I8 | TensorFormat::U8 => {
+                let values = Values::I8 {
+                    values: numbers(region, record.offset, count(bytes)),
+                    scales: numbers(region, record.scales, rows),
+                    sums: numbers(region, record.sums, rows),
+                };
+                (bytes, values)
+            }
+            TensorFormat::I4 => {
+                let groups = record.groups() as usize;
+                let values = Values::I4 {
+                    packed: numbers(region, record.offset, count(bytes)),
+                    scales: numbers(region, record.scales, count(groups)),
+                };
+                (bytes, values)
+            }
         };
         let bias = match record.bias {
             0 => &[],
@@ -115,7 +139,14 @@ impl<'m> Matrix<'m> {
                     *out = f32::from(*value) * scale;
                 }
             }
+            // Experts only: no row of theirs is ever looked up.
+            Values::I4 { .. } => {}
         }
+    }
+
+    /// Whether its inputs are quantized.
+    pub const fn is_integer(&self) -> bool {
+        matches!(self.values, Values::I8 { .. } | Values::I4 { .. })
     }
 
     /// Row `index` of an f32 matrix, without padding.
@@ -152,8 +183,8 @@ impl<'m> NormWeights<'m> {
     }
 }
 
-/// The bytes of a distance table, or an empty slice where the model has none.
-pub(crate) fn distances<'m>(palm: &Palm<'m>, index: u16) -> &'m [u8] {
+/// The bytes of a u8 table, or an empty slice where the model has none.
+pub(crate) fn bytes<'m>(palm: &Palm<'m>, index: u16) -> &'m [u8] {
     palm.tensor(index).map_or(&[], |record| {
         numbers(palm.bytes(), record.offset, record.cols as usize)
     })

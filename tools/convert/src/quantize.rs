@@ -25,7 +25,7 @@ pub(crate) struct Encoded {
 impl Encoded {
     /// Bytes from row to row.
     pub fn stride(&self) -> usize {
-        (self.cols * self.format.bytes()).next_multiple_of(ALIGN)
+        self.format.stride(self.cols)
     }
 
     fn empty(matrix: &Matrix, format: TensorFormat) -> Self {
@@ -54,7 +54,7 @@ pub(crate) fn matrix(matrix: &Matrix, format: TensorFormat) -> Result<Encoded, C
     match format {
         TensorFormat::F16 => f16(matrix),
         TensorFormat::I8 => Ok(int8(matrix)),
-        TensorFormat::F32 | TensorFormat::U8 => Ok(f32(matrix)),
+        TensorFormat::F32 | TensorFormat::U8 | TensorFormat::I4 => Ok(f32(matrix)),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The image, byte by byte, as `src/format/SPEC.md` has it.
 
 use palmtop::format::{
-    ALIGN, EXPERT_RECORD_LEN, HEADER_LEN, LAYER_RECORD_LEN, MAGIC, MAJOR, MINOR, NONE16, NONE32,
-    PAGE, TENSOR_RECORD_LEN, crc32,
+    ALIGN, EXPERT_RECORD_LEN, HEADER_LEN, LAYER_RECORD_LEN, MAGIC, MAJOR, NONE16, NONE32, PAGE,
+    TENSOR_RECORD_LEN, crc32,
 };
 
 use crate::error::ConvertError;
@@ -155,7 +155,7 @@ fn header(
     let h = &mut out;
     h.extend_from_slice(&MAGIC);
     put16(h, MAJOR);
-    put16(h, MINOR);
+    put16(h, 0);
     put32(h, to_u32("size of the tables", tables.head_len)?);
     put32(h, total);
     put32(h, graph.family as u32);

@@ -319,6 +319,7 @@ fn name(format: TensorFormat) -> &'static str {
         TensorFormat::F16 => "f16",
         TensorFormat::I8 => "int8",
         TensorFormat::U8 => "u8",
+        TensorFormat::I4 => "int4",
     }
 }
 

@@ -1,0 +1,58 @@
+//! Four-bit weights in groups of 32 columns, an f16 scale per group, against signed bytes.
+
+use super::float::widen;
+use super::integer::BATCH;
+use crate::format::GROUP;
+
+/// Bytes of a group.
+const BYTES: usize = GROUP / 2;
+
+/// The weights of a group: byte j holds value j in its low and value j + 16 in its high four bits,
+/// each plus 8.
+#[inline(always)]
+pub fn unpack(packed: &[u8; BYTES]) -> [i16; GROUP] {
+    let mut weights = [0i16; GROUP];
+    let (low, high) = weights.split_at_mut(BYTES);
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(packed) {
+        *low = i16::from(byte & 15) - 8;
+        *high = i16::from(byte >> 4) - 8;
+    }
+    weights
+}
+
+/// For each row r of `rows` (at r · `stride`; as many as `sums`, at most 16):
+/// `sums[r]` = Σ over the groups, in order from +0, of f32(Σ (q − zero)·w) · scale.
+///
+/// `packed` is a weight row of 16 bytes a group, `scales` its f16 bits. Each weight is read once.
+pub fn dot_rows(
+    rows: &[i8],
+    stride: usize,
+    zeros: &[i32],
+    packed: &[u8],
+    scales: &[u16],
+    sums: &mut [f32],
+) {
+    sums.fill(0.0);
+    let (groups, _) = packed.as_chunks::<BYTES>();
+    for (index, (group, scale)) in groups.iter().zip(scales).enumerate() {
+        let weights = unpack(group);
+        let scale = widen(*scale);
+        let total: i32 = weights.iter().map(|w| i32::from(*w)).sum();
+        let first = index.saturating_mul(GROUP);
+        let starts = (0..BATCH).map(|row| row.saturating_mul(stride).saturating_add(first));
+        for ((sum, zero), start) in sums.iter_mut().zip(zeros).zip(starts) {
+            // A row ends with the padding of 16, a group may end 16 later: its weights are zero,
+            // and the zero point's part of them is in neither sum.
+            let row = rows.get(start..).unwrap_or_default();
+            let row = row
+                .get(..GROUP.min(stride.saturating_sub(first)))
+                .unwrap_or_default();
+            let products = row
+                .iter()
+                .zip(&weights)
+                .map(|(q, w)| i32::from(*q) * i32::from(*w));
+            let exact = products.sum::<i32>().wrapping_sub(zero.wrapping_mul(total));
+            *sum += exact as f32 * scale;
+        }
+    }
+}
