@@ -1,7 +1,7 @@
 /* Fused kernels for training on one CPU core: multi-query attention over short sequences with
- * rotary positions, gated experts, top-k router, residual + dropout + RMS norm. Activations are
- * bfloat16 (stored as uint16_t); the residual stream, the statistics, the router and all sums
- * are float32. Dropout masks are a hash of (seed, position), computed again in the backward pass
+ * rotary positions, gated experts, top-k router, residual + dropout + RMS norm. Activations
+ * (`act`) are float32, or bfloat16 (stored as uint16_t) with -DBF16; the residual stream, the
+ * statistics, the router and all sums are float32. Dropout masks are a hash of (seed, position), computed again in the backward pass
  * instead of being stored. Built by fast.py with -DDK=<head_dim>, a multiple of 32. */
 #include <math.h>
 #include <stdint.h>
@@ -9,16 +9,21 @@
 
 #define LMAX 128 /* longest sequence */
 
-typedef uint16_t bf16;
-
-static inline float up(bf16 v) {
+#ifdef BF16
+typedef uint16_t act;
+static inline float up(act v) {
     union { uint32_t u; float f; } c = {(uint32_t)v << 16};
     return c.f;
 }
-static inline bf16 down(float v) { /* round to nearest even */
+static inline act down(float v) { /* round to nearest even */
     union { float f; uint32_t u; } c = {v};
-    return (bf16)((c.u + 0x7fff + ((c.u >> 16) & 1)) >> 16);
+    return (act)((c.u + 0x7fff + ((c.u >> 16) & 1)) >> 16);
 }
+#else
+typedef float act;
+static inline float up(act v) { return v; }
+static inline act down(float v) { return v; }
+#endif
 static inline uint32_t hash(uint32_t i, uint32_t seed) {
     uint32_t h = (i + seed) * 0x9E3779B1u;
     h ^= h >> 15; h *= 0x85EBCA77u;
@@ -31,10 +36,10 @@ static inline float mask(uint32_t i, uint32_t seed, uint32_t cut, float scale) {
 }
 
 /* xo = x + dropout(y); r = 1 / rms(xo); n = dropout2(xo * r * w) */
-void resnorm_fwd(long N, long D, const float *restrict x, const bf16 *restrict y,
+void resnorm_fwd(long N, long D, const float *restrict x, const act *restrict y,
                  const float *restrict w, float eps, uint32_t seed, uint32_t cut, float scale,
                  uint32_t seed2, uint32_t cut2, float scale2,
-                 float *restrict xo, float *restrict r, bf16 *restrict n) {
+                 float *restrict xo, float *restrict r, act *restrict n) {
     for (long i = 0; i < N; i++, x += D, xo += D, n += D) {
         uint32_t at = (uint32_t)(i * D);
         float s = 0;
@@ -52,11 +57,11 @@ void resnorm_fwd(long N, long D, const float *restrict x, const bf16 *restrict y
 }
 
 /* gw must be zeroed by the caller; gxo and gy may be NULL. */
-void resnorm_bwd(long N, long D, const bf16 *restrict gn, const float *restrict gxo,
+void resnorm_bwd(long N, long D, const act *restrict gn, const float *restrict gxo,
                  const float *restrict xo, const float *restrict r, const float *restrict w,
                  uint32_t seed, uint32_t cut, float scale,
                  uint32_t seed2, uint32_t cut2, float scale2,
-                 float *restrict gx, bf16 *restrict gy, float *restrict gw) {
+                 float *restrict gx, act *restrict gy, float *restrict gw) {
     for (long i = 0; i < N; i++, gn += D, xo += D, gx += D) {
         uint32_t at = (uint32_t)(i * D);
         float q = r[i], c = 0;
@@ -82,7 +87,7 @@ void resnorm_bwd(long N, long D, const bf16 *restrict gn, const float *restrict 
 /* Top-k router over rows h [N, D] with weights W [m, D]: probabilities p, log-sum-exp z, and
  * the weights w of the chosen (zero elsewhere), each [N, m] or [N]. stats [2 m + 1]: how often
  * each was chosen, sums of p, sum of z^2; over the rows with keep (all when NULL). */
-void router_fwd(long N, long D, long m, long k, const bf16 *restrict h, const float *restrict W,
+void router_fwd(long N, long D, long m, long k, const act *restrict h, const float *restrict W,
                 const uint8_t *keep, float *p, float *z, float *w, float *stats) {
     memset(stats, 0, sizeof(float) * (2 * m + 1));
     for (long i = 0; i < N; i++, h += D, p += m, w += m) {
@@ -114,9 +119,9 @@ void router_fwd(long N, long D, long m, long k, const bf16 *restrict h, const fl
     }
 }
 /* bal [m]: gradient of the balance loss by p; zc: of the z-loss by z, over z. gW zeroed. */
-void router_bwd(long N, long D, long m, const bf16 *restrict h, const float *restrict W,
+void router_bwd(long N, long D, long m, const act *restrict h, const float *restrict W,
                 const uint8_t *keep, const float *p, const float *z, const float *w,
-                const float *gw, const float *bal, float zc, bf16 *restrict gh,
+                const float *gw, const float *bal, float zc, act *restrict gh,
                 float *restrict gW) {
     float gl[64], acc[1024];
     for (long i = 0; i < N; i++, h += D, gh += D, p += m, w += m, gw += m) {
@@ -155,13 +160,18 @@ typedef uint16_t hvec_at __attribute__((vector_size(32), aligned(2), may_alias))
 #define HAT(p) (*(hvec_at *)(p))
 static const ivec LANES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-static inline vec ups(const bf16 *p) {
+#ifdef BF16
+static inline vec ups(const act *p) {
     return (vec)(__builtin_convertvector(HAT(p), uvec) << 16);
 }
-static inline void downs(bf16 *p, vec v) {
+static inline void downs(act *p, vec v) {
     uvec u = (uvec)v;
     HAT(p) = __builtin_convertvector((u + 0x7fff + ((u >> 16) & 1)) >> 16, hvec);
 }
+#else
+static inline vec ups(const act *p) { return AT(p); }
+static inline void downs(act *p, vec v) { AT(p) = v; }
+#endif
 static inline vec pick(ivec yes, vec a) { return (vec)((ivec)a & yes); }
 static inline vec masks(uint32_t i, uint32_t seed, uint32_t cut, float scale) {
     uvec h = ((uvec)LANES + i + seed) * 0x9E3779B1u;
@@ -206,8 +216,8 @@ static inline vec sigmoids(vec x) {
  * stacked products (rows lda apart), o (rows ldo apart) gets w[e] * dropout(act(gate) * up).
  * w [N, m] (NULL: all one); experts of weight zero give zeros. f: a multiple of 16.
  * relu: act is relu, otherwise silu. */
-void glu_fwd(long N, long m, long f, const bf16 *a, long lda, long gate, long up_, int relu,
-             const float *w, uint32_t seed, uint32_t cut, float scale, bf16 *o, long ldo) {
+void glu_fwd(long N, long m, long f, const act *a, long lda, long gate, long up_, int relu,
+             const float *w, uint32_t seed, uint32_t cut, float scale, act *o, long ldo) {
     for (long i = 0; i < N; i++, a += lda, o += ldo)
         for (long e = 0; e < m; e++) {
             float we = w ? w[i * m + e] : 1;
@@ -223,9 +233,9 @@ void glu_fwd(long N, long m, long f, const bf16 *a, long lda, long gate, long up
         }
 }
 /* ga gets the gradients of gate and up, gw [N, m] (may be NULL) those of w. */
-void glu_bwd(long N, long m, long f, const bf16 *a, long lda, long gate, long up_, int relu,
-             const float *w, uint32_t seed, uint32_t cut, float scale, const bf16 *go, long ldo,
-             bf16 *ga, float *gw) {
+void glu_bwd(long N, long m, long f, const act *a, long lda, long gate, long up_, int relu,
+             const float *w, uint32_t seed, uint32_t cut, float scale, const act *go, long ldo,
+             act *ga, float *gw) {
     for (long i = 0; i < N; i++, a += lda, ga += lda, go += ldo)
         for (long e = 0; e < m; e++) {
             float we = w ? w[i * m + e] : 1;
@@ -233,19 +243,19 @@ void glu_bwd(long N, long m, long f, const bf16 *a, long lda, long gate, long up
             for (long j = e * f; j < (e + 1) * f; j += 16) {
                 vec dg = {}, du = {};
                 if (we != 0) {
-                    vec g = ups(a + gate + j), u = ups(a + up_ + j), d = ups(go + j), act, der;
+                    vec g = ups(a + gate + j), u = ups(a + up_ + j), d = ups(go + j), val, der;
                     if (cut) d *= masks((uint32_t)((i * m) * f + j), seed, cut, scale);
                     if (relu) {
-                        act = pick(g > 0.0f, g);
+                        val = pick(g > 0.0f, g);
                         der = pick(g > 0.0f, (vec){} + 1.0f);
                     } else {
                         vec s = sigmoids(g);
-                        act = g * s;
-                        der = s + act * (1.0f - s);
+                        val = g * s;
+                        der = s + val * (1.0f - s);
                     }
-                    sum += d * act * u;
+                    sum += d * val * u;
                     d *= we;
-                    du = d * act;
+                    du = d * val;
                     dg = d * u * der;
                 }
                 downs(ga + gate + j, dg);
@@ -257,7 +267,7 @@ void glu_bwd(long N, long m, long f, const bf16 *a, long lda, long gate, long up
 
 /* Rows of DK values, `ld` apart, to floats times `by`, rotated by the angles with the tables
  * C and S [L, DK / 2] unless C is NULL. */
-static inline void load(const bf16 *p, long ld, long L, const float *C, const float *S, float by,
+static inline void load(const act *p, long ld, long L, const float *C, const float *S, float by,
                         float (*o)[DK]) {
     for (long i = 0; i < L; i++, p += ld)
         for (int c = 0; c < HALF; c++) {
@@ -277,7 +287,7 @@ static void flip(float (*a)[DK], long L, float (*o)[LMAX]) {
 }
 /* The inverse of load: gradients back, times `by`. */
 static inline void store(float (*o)[DK], long ld, long L, const float *C, const float *S, float by,
-                         bf16 *p) {
+                         act *p) {
     for (long i = 0; i < L; i++, p += ld)
         for (int c = 0; c < HALF; c++) {
             vec a = AT(&o[i][16 * c]) * by, b = AT(&o[i][DK / 2 + 16 * c]) * by, x = a, y = b;
@@ -297,8 +307,8 @@ static inline void store(float (*o)[DK], long ld, long L, const float *C, const 
  * LK scores. */
 static inline __attribute__((always_inline)) void attend(
     const int N, long B, long H, long G, long LQ, long LK, int causal, const int32_t *len,
-    const bf16 *q, long ldq, const bf16 *k, const bf16 *v, long ldk, const float *C, const float *S,
-    uint32_t seed, uint32_t cut, float scale, float *P, bf16 *out, long ldo) {
+    const act *q, long ldq, const act *k, const act *v, long ldk, const float *C, const float *S,
+    uint32_t seed, uint32_t cut, float scale, float *P, act *out, long ldo) {
     static float fq[LMAX][DK], fk[LMAX][DK], kT[DK][LMAX], fv[LMAX][DK], o[LMAX][DK];
     float root = 1 / sqrtf(DK);
     for (long b = 0; b < B; b++)
@@ -350,18 +360,18 @@ static inline __attribute__((always_inline)) void attend(
     } while (0)
 
 void attention_fwd(long B, long H, long G, long LQ, long LK, int causal, const int32_t *len,
-                   const bf16 *q, long ldq, const bf16 *k, const bf16 *v, long ldk,
+                   const act *q, long ldq, const act *k, const act *v, long ldk,
                    const float *C, const float *S, uint32_t seed, uint32_t cut, float scale,
-                   float *P, bf16 *out, long ldo) {
+                   float *P, act *out, long ldo) {
     SIZED(attend, B, H, G, LQ, LK, causal, len, q, ldq, k, v, ldk, C, S, seed, cut, scale, P,
           out, ldo);
 }
 
 static inline __attribute__((always_inline)) void attend_bwd(
     const int N, long B, long H, long G, long LQ, long LK, int causal,
-    const bf16 *q, long ldq, const bf16 *k, const bf16 *v, long ldk, const float *C, const float *S,
-    uint32_t seed, uint32_t cut, float scale, const float *P, const bf16 *gout, long ldo,
-    bf16 *gq, bf16 *gk, bf16 *gv) {
+    const act *q, long ldq, const act *k, const act *v, long ldk, const float *C, const float *S,
+    uint32_t seed, uint32_t cut, float scale, const float *P, const act *gout, long ldo,
+    act *gq, act *gk, act *gv) {
     static float fq[LMAX][DK], fk[LMAX][DK], fv[LMAX][DK], vT[DK][LMAX], go[LMAX][DK];
     static float dq[LMAX][DK], dk[LMAX][DK], dv[LMAX][DK], E[LMAX][LMAX], K[LMAX][LMAX];
     float root = 1 / sqrtf(DK);
@@ -418,9 +428,9 @@ static inline __attribute__((always_inline)) void attend_bwd(
         }
 }
 void attention_bwd(long B, long H, long G, long LQ, long LK, int causal,
-                   const bf16 *q, long ldq, const bf16 *k, const bf16 *v, long ldk,
+                   const act *q, long ldq, const act *k, const act *v, long ldk,
                    const float *C, const float *S, uint32_t seed, uint32_t cut, float scale,
-                   const float *P, const bf16 *gout, long ldo, bf16 *gq, bf16 *gk, bf16 *gv) {
+                   const float *P, const act *gout, long ldo, act *gq, act *gk, act *gv) {
     SIZED(attend_bwd, B, H, G, LQ, LK, causal, q, ldq, k, v, ldk, C, S, seed, cut, scale, P,
           gout, ldo, gq, gk, gv);
 }

@@ -1,10 +1,13 @@
-"""The training forward pass with fused kernels (fast.c) and bfloat16 activations.
+"""The training forward pass with fused kernels (fast.c).
 
 It reproduces the plain module and its gradients up to rounding (`python -m palm_moe.selfcheck`
 compares them). All experts of a layer are computed side by side as one wide feed-forward, whose
 hidden values are multiplied by the token's weights, most of which are zero: no gathering of
 tokens, and one large product instead of many small ones. As attention and feed-forward stand in
 parallel, they share one product at the entrance of a layer and one at its exit.
+
+Activations are float32 or bfloat16, whichever the processor multiplies faster; the residual
+stream, norms, softmax and router are float32 in either case.
 
 Needs a C compiler, a head_dim that is a multiple of 32 and gated experts (silu or relu) whose
 widths are multiples of 16; `usable` says whether that is so, otherwise use `plain`.
@@ -15,6 +18,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -22,13 +26,28 @@ import torch
 from .model import GATED, rope_tables
 
 LIB = None
-BF = torch.bfloat16
+ACT = torch.float32     # type of the activations
 LMAX = 128      # of fast.c
+
+
+def faster():
+    """The type in which this processor multiplies matrices faster."""
+    took = {}
+    for kind in (torch.float32, torch.bfloat16):
+        x, w = torch.ones(2048, 128, dtype=kind), torch.ones(512, 128, dtype=kind)
+        times = []
+        for _ in range(40):
+            began = time.perf_counter()
+            x.mm(w.t())
+            times.append(time.perf_counter() - began)
+        took[kind] = min(times)
+    return min(took, key=took.get)
 
 
 def build(head_dim):
     """Compile and load the kernels; False when that is not possible."""
-    global LIB
+    global LIB, ACT
+    ACT = faster()
     cc = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
     if cc is None:
         return False
@@ -36,7 +55,7 @@ def build(head_dim):
         so = Path(tmp) / "fast.so"
         cmd = [cc, "-O3", "-march=native", "-ffast-math", "-mprefer-vector-width=512",
                "-shared", "-fPIC", f"-DDK={head_dim}",
-               "-o", str(so), str(Path(__file__).with_name("fast.c")), "-lm"]
+               *(["-DBF16"] if ACT == torch.bfloat16 else []), "-o", str(so), str(Path(__file__).with_name("fast.c")), "-lm"]
         done = subprocess.run(cmd, capture_output=True, text=True)
         if done.returncode:
             print(f"fast.c does not compile, using plain PyTorch: {done.stderr[:500]}")
@@ -79,8 +98,8 @@ def call(name, *args):
 
 
 def part(t, at):
-    """Pointer to column `at` of a bfloat16 matrix."""
-    return ctypes.c_void_p(t.data_ptr() + 2 * at)
+    """Pointer to column `at` of a matrix."""
+    return ctypes.c_void_p(t.data_ptr() + t.element_size() * at)
 
 
 def dropout(p):
@@ -90,11 +109,11 @@ def dropout(p):
 
 
 class Linear(torch.autograd.Function):
-    """bfloat16 x times the transposed float32 weights, stacked along `dim`: bfloat16."""
+    """x times the transposed float32 weights, stacked along `dim`, in the type of x."""
 
     @staticmethod
     def forward(ctx, x, dim, *weights):
-        w = (torch.cat(weights, dim) if len(weights) > 1 else weights[0]).to(BF)
+        w = (torch.cat(weights, dim) if len(weights) > 1 else weights[0]).to(ACT)
         ctx.save_for_backward(x, w)
         ctx.dim, ctx.sizes = dim, [p.shape[dim] for p in weights]
         return x.mm(w.t())
@@ -107,14 +126,14 @@ class Linear(torch.autograd.Function):
 
 
 class ResNorm(torch.autograd.Function):
-    """(x + dropout(y), RMS norm of it with dropout `p2`): float32 and bfloat16."""
+    """(x + dropout(y), RMS norm of it with dropout `p2`): float32 and ACT."""
 
     @staticmethod
     def forward(ctx, x, y, w, eps, p, p2):
         ctx.set_materialize_grads(False)
         rows, d = x.shape
         ctx.drop, ctx.drop2, ctx.has_y = dropout(p), dropout(p2), y is not None
-        xo, r, n = torch.empty_like(x), x.new_empty(rows), torch.empty(rows, d, dtype=BF)
+        xo, r, n = torch.empty_like(x), x.new_empty(rows), torch.empty(rows, d, dtype=ACT)
         call("resnorm_fwd", rows, d, x, y, w, eps, *ctx.drop, *ctx.drop2, xo, r, n)
         ctx.save_for_backward(xo, r, w)
         return xo, n
@@ -126,7 +145,7 @@ class ResNorm(torch.autograd.Function):
         gn = gn.contiguous()
         gxo = gxo.contiguous() if gxo is not None else None
         gx, gw = torch.empty_like(xo), torch.zeros_like(w)
-        gy = torch.empty(rows, d, dtype=BF) if ctx.has_y else None
+        gy = torch.empty(rows, d, dtype=ACT) if ctx.has_y else None
         call("resnorm_bwd", rows, d, gn, gxo, xo, r, w, *ctx.drop, *ctx.drop2, gx, gy, gw)
         return gx, gy, gw, None, None, None
 
@@ -182,7 +201,7 @@ class Core(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, kv, w, att, ff, p):
         q, keys, gate, up, heads, width = Core.places(a, kv, att, ff)
-        out = torch.empty(len(a), width, dtype=BF)
+        out = torch.empty(len(a), width, dtype=ACT)
         prob = None
         ctx.att, ctx.ff, ctx.drop, ctx.drop2 = att, ff, dropout(p), dropout(p)
         if att:
@@ -300,7 +319,7 @@ class Pass:
             else:
                 y = self.join(rows, None, None, None, [inner], None)
             total = total.index_add(0, at, w[at, e, None, None] * y.view(-1, n, d).float())
-        return total.flatten(0, 1).to(BF)
+        return total.flatten(0, 1).to(ACT)
 
     def decode(self, dec_in, memory, lengths, keep):
         (b, t), model = dec_in.shape, self.model

@@ -61,7 +61,7 @@ def gradients(model, src, tgt, mask, keep):
         (loss[keep.flatten()].mean() + extra).backward()
         grads.append({k: p.grad.flatten() for k, p in model.named_parameters()
                       if p.grad is not None and float(p.grad.norm()) > 1e-7})
-        aux.append(float(extra))
+        aux.append(float(torch.as_tensor(extra).detach()))
     if grads[0].keys() != grads[1].keys():
         raise SystemExit(f"gradients differ: {grads[0].keys() ^ grads[1].keys()}")
     if abs(aux[0] - aux[1]) > 0.02 * abs(aux[0]):
