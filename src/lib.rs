@@ -18,8 +18,8 @@ pub mod text;
 pub use include::Aligned;
 pub use layers::mixture::{NoTrace, Route, RouteTrace, Stack};
 pub use model::{
-    Arena, Decoder, Encoded, Encoding, Error, Limits, MemoryPlan, Model, Progress, Session, Shape,
-    StackShape,
+    Arena, BlockShape, Decoder, Encoded, Encoding, Error, Limits, MemoryPlan, Model, Progress,
+    Session, Shape, StackShape,
 };
 
 // What must not compile, and the same programs that do.

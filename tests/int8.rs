@@ -62,7 +62,7 @@ impl RouteTrace for Replay {
     fn route(&mut self, route: &Route<'_>) -> usize {
         let (routes, stack) = match route.stack {
             Stack::Encoder => (&self.encoder, 0),
-            Stack::Decoder => (&self.decoder, 1),
+            Stack::Decoder | Stack::Block => (&self.decoder, 1),
         };
         let layer = self.sparse[stack]
             .iter()

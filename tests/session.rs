@@ -323,7 +323,7 @@ impl WeightSource for &mut Flaky<'_> {
         self.reads += 1;
         if self.reads - 1 == self.fails {
             self.failed = Some(index);
-            return Err(StorageError);
+            return Err(StorageError::Read);
         }
         self.mapped.expert(index, expert)
     }
@@ -373,7 +373,10 @@ fn a_read_that_fails_can_be_repeated() {
                 logits.extend(bits(decoder.logits()));
             }
             assert_eq!([hidden, logits], want, "{name}, read {fails} failed");
-            let wanted = source.failed.map(|expert| Error::Storage { expert });
+            let wanted = source.failed.map(|expert| Error::Storage {
+                expert,
+                reason: StorageError::Read,
+            });
             assert_eq!(errors, Vec::from_iter(wanted), "{name}, read {fails}");
             if errors.is_empty() {
                 break;
@@ -408,6 +411,7 @@ fn a_source_whose_encoding_failed_can_be_encoded_anew() {
         let got = outputs(session.encode(&case.source).unwrap(), &case.target);
         assert_eq!(got, want, "read {fails} failed");
         let expert = source.failed.unwrap();
-        assert_eq!(error, Error::Storage { expert });
+        let reason = StorageError::Read;
+        assert_eq!(error, Error::Storage { expert, reason });
     }
 }

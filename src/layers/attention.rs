@@ -2,10 +2,11 @@
 //! or in integers.
 
 use super::kv_cache::{KvCache, KvValues};
-use super::position::RelativeBias;
+use super::position::{RelativeBias, Rotary};
+use super::tile::Tile;
 use crate::kernels::{float, integer, softmax};
 use crate::tensor::arena::{Carver, round4};
-use crate::tensor::part;
+use crate::tensor::{Matrix, Op, Output, linear, part};
 
 /// Keys whose integer products are summed in i32 before they join the f32 sum:
 /// 512 · 32767 · 127 < 2³¹.
@@ -43,20 +44,24 @@ impl<'a> Scratch<'a> {
 
 /// Where the query stands and what its scores get.
 #[derive(Clone, Copy)]
-pub(crate) struct Query<'m> {
+struct Query<'m> {
     /// Keys attended to: positions 0 … keys − 1.
-    pub keys: usize,
+    keys: usize,
     /// Position of the query, for the bias.
-    pub position: usize,
+    position: usize,
     /// Factor of q·k.
-    pub scale: f32,
-    pub bias: Option<RelativeBias<'m>>,
+    scale: f32,
+    bias: Option<RelativeBias<'m>>,
 }
 
 /// Replaces each head's vector in `row` (`heads · d_kv`) by its attention output.
-pub(crate) fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratch<'_>) {
+fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratch<'_>) {
     let d_kv = cache.d_kv.max(1);
+    // Query heads that share a head of keys and values (Ainslie et al. 2023; one for all: Shazeer
+    // 2019, "multi-query").
+    let group = row.len() / d_kv / cache.heads.max(1);
     for (head, vector) in row.chunks_exact_mut(d_kv).enumerate() {
+        let kv_head = head.checked_div(group).unwrap_or(0);
         let Some(scores) = s.scores.get_mut(..query.keys) else {
             return;
         };
@@ -66,13 +71,13 @@ pub(crate) fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: 
                     *x *= query.scale;
                 }
                 for (key, score) in scores.iter_mut().enumerate() {
-                    *score = float::dot(vector, at(k, cache, key, head));
+                    *score = float::dot(vector, at(k, cache, key, kv_head));
                 }
                 add_bias(scores, &query, head);
                 softmax::softmax(scores);
                 vector.fill(0.0);
                 for (key, p) in scores.iter().enumerate() {
-                    for (out, v) in vector.iter_mut().zip(at(v, cache, key, head)) {
+                    for (out, v) in vector.iter_mut().zip(at(v, cache, key, kv_head)) {
                         *out += p * v;
                     }
                 }
@@ -84,16 +89,16 @@ pub(crate) fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: 
                 v_scales,
             } => {
                 let q_scale = integer::quantize_symmetric(vector, s.query) * query.scale;
-                let k_scales = k_scales.iter().skip(head).step_by(cache.heads.max(1));
+                let k_scales = k_scales.iter().skip(kv_head).step_by(cache.heads.max(1));
                 for (key, (score, k_scale)) in scores.iter_mut().zip(k_scales).enumerate() {
-                    let dot = integer::dot(s.query, at(k, cache, key, head));
+                    let dot = integer::dot(s.query, at(k, cache, key, kv_head));
                     *score = dot as f32 * (q_scale * k_scale);
                 }
                 add_bias(scores, &query, head);
                 let sum = softmax::exponentials(scores);
                 let v_scales = v_scales
                     .iter()
-                    .skip(head)
+                    .skip(kv_head)
                     .step_by(cache.heads.max(1))
                     .copied();
                 let factor = softmax::weights(scores, v_scales, sum, s.weights);
@@ -104,7 +109,7 @@ pub(crate) fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: 
                 for (chunk, weights) in weights.chunks(CHUNK).enumerate() {
                     s.sums.fill(0);
                     for (key, p) in weights.iter().enumerate() {
-                        let v = at(v, cache, chunk * CHUNK + key, head);
+                        let v = at(v, cache, chunk * CHUNK + key, kv_head);
                         for (sum, v) in s.sums.iter_mut().zip(v) {
                             *sum = sum.wrapping_add(i32::from(*p) * i32::from(*v));
                         }
@@ -121,7 +126,7 @@ pub(crate) fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: 
     }
 }
 
-/// The vector of `head` at position `key`.
+/// The vector of the cache's `head` at position `key`.
 fn at<'c, T>(values: &'c [T], cache: &KvCache<'_>, key: usize, head: usize) -> &'c [T] {
     let vector = key.saturating_mul(cache.heads).saturating_add(head);
     part(values, vector.saturating_mul(cache.d_kv), cache.d_kv)
@@ -132,5 +137,65 @@ fn add_bias(scores: &mut [f32], query: &Query<'_>, head: usize) {
         for (key, score) in scores.iter_mut().enumerate() {
             *score += bias.at(query.position, key, head);
         }
+    }
+}
+
+/// The projections of queries and outputs around [`attend`], for a tile of tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct Attending<'m> {
+    pub q: Matrix<'m>,
+    pub o: Matrix<'m>,
+    pub rotary: Option<Rotary<'m>>,
+    pub bias: Option<RelativeBias<'m>>,
+    /// Factor of q·k.
+    pub scale: f32,
+}
+
+/// Which tokens attend to which keys.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    /// Position of the tile's first token.
+    pub first: usize,
+    /// Tokens of the tile.
+    pub count: usize,
+    /// Keys attended to: positions 0 … keys − 1.
+    pub keys: usize,
+}
+
+impl Attending<'_> {
+    /// o · Attention(q · x) for the rows of `tile`, with `wide` (`count · inner`) as scratch.
+    pub fn apply(
+        &self,
+        tile: &mut Tile<'_>,
+        wide: &mut [f32],
+        cache: &KvCache<'_>,
+        scratch: &mut Scratch<'_>,
+        span: Span,
+        output: &mut Output<'_>,
+    ) {
+        let inner = self.q.rows;
+        let mut queries = Output {
+            rows: wide,
+            stride: inner,
+            op: Op::Store,
+            gated: None,
+        };
+        linear(&self.q, 0..inner, tile.input(), span.count, &mut queries);
+        let vectors = wide.chunks_exact_mut(inner.max(1)).take(span.count);
+        for (row, vector) in vectors.enumerate() {
+            let position = span.first.saturating_add(row);
+            if let Some(rotary) = &self.rotary {
+                rotary.apply(vector, position);
+            }
+            let query = Query {
+                keys: span.keys,
+                position,
+                scale: self.scale,
+                bias: self.bias,
+            };
+            attend(vector, cache, query, scratch);
+        }
+        let input = tile.requantize(wide, inner, span.count);
+        linear(&self.o, 0..self.o.rows, input, span.count, output);
     }
 }

@@ -14,6 +14,11 @@ pub(crate) struct FeedForward<'m> {
 }
 
 impl<'m> FeedForward<'m> {
+    /// Whether its inputs are quantized.
+    pub fn is_integer(&self) -> bool {
+        self.wi.is_integer()
+    }
+
     /// The dense block of a layer.
     pub fn dense(palm: &Palm<'m>, layer: &LayerRecord) -> Self {
         Self {
@@ -52,7 +57,7 @@ impl<'m> FeedForward<'m> {
                 rows: wide,
                 stride: d_ff,
                 op,
-                scatter: None,
+                gated: None,
             };
             linear(matrix, 0..d_ff, tile.input(), tokens, &mut output);
         };

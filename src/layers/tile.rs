@@ -24,16 +24,16 @@ pub(crate) enum Tile<'a> {
 }
 
 impl<'a> Tile<'a> {
-    /// Carves a tile. Float tiles hold only rows of D values: wider inputs are read where they
+    /// Carves a tile, of bytes or of floats. Float tiles hold only rows of D values: wider inputs are read where they
     /// were computed ([`Tile::requantize`]).
     pub fn carve(
         carver: &mut Carver<'a>,
-        int8: bool,
+        integer: bool,
         tokens: usize,
         d_model: usize,
         width: usize,
     ) -> Self {
-        if int8 {
+        if integer {
             Self::Quantized {
                 rows: carver.take(tokens.saturating_mul(padded(width.max(d_model)))),
                 scales: carver.take(tokens),

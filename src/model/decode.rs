@@ -1,18 +1,22 @@
 //! The decoder stack, one token at a time, in units of bounded work.
 
 use super::embedding::Embedding;
-use super::pieces::{choose, nth, project, relative_bias, set_row, store_keys_values};
+use super::pieces::{
+    add, copy, factor, nth, relative_bias, set_row, sort_by_expert, store_keys_values,
+};
 use super::plan::kv_shape;
-use super::{Error, Progress, Session};
-use crate::format::FeedForwardKind;
-use crate::layers::attention::{Query, Scratch, attend};
+use super::{Error, MemoryPlan, Progress, Session, Shape};
+use crate::format::{FeedForwardKind, LayerRecord};
+use crate::layers::attention::{Attending, Scratch, Span};
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::kv_cache::KvCache;
-use crate::layers::mixture::{NoTrace, Route, RouteTrace, Router, Stack};
+use crate::layers::mixture::{NoTrace, RouteTrace, Router, Stack, TokenAt, normalize_pair, waits};
+use crate::layers::norm::NormKind;
+use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::{Matrix, Op, Output, linear, part};
+use crate::tensor::{Gated, Gates, Matrix, NormWeights, Op, Output, linear};
 
 /// Rows of the head that one unit computes.
 const HEAD_ROWS: usize = 1024;
@@ -29,6 +33,11 @@ enum Stage {
     FeedForward {
         layer: u32,
     },
+    /// The expert `rank` of those chosen, in the order of their index.
+    Expert {
+        layer: u32,
+        rank: usize,
+    },
     /// The final norm, and the rows of the head from `row` on.
     Head {
         row: usize,
@@ -43,11 +52,13 @@ enum Stage {
 /// [`Decoder::restart`], is safe at any point.
 #[derive(Debug)]
 pub struct Decoder<'s, 'm, 'a, S> {
-    session: &'s mut Session<'m, 'a, S>,
+    pub(super) session: &'s mut Session<'m, 'a, S>,
     /// Source tokens.
     source: usize,
     /// Position of the next token.
     position: usize,
+    /// The token that is on its way.
+    token: u32,
     stage: Stage,
 }
 
@@ -56,7 +67,26 @@ struct Regions<'r> {
     cross: &'r mut [u8],
     own: &'r mut [u8],
     state: &'r mut [f32],
+    /// The sum of the token's experts, where the model has it.
+    aside: &'r mut [f32],
     scratch: Carver<'r>,
+}
+
+impl<'r> Regions<'r> {
+    fn of(arena: &'r mut [u8], plan: &MemoryPlan, shape: &Shape) -> Self {
+        let mut carver = Carver::new(arena);
+        Self {
+            cross: carver.take(plan.cross_kv as usize),
+            own: carver.take(plan.self_kv as usize),
+            state: carver.take(shape.d_model),
+            aside: carver.take(if shape.decoder.aside {
+                shape.d_model
+            } else {
+                0
+            }),
+            scratch: carver,
+        }
+    }
 }
 
 impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
@@ -65,6 +95,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             session,
             source,
             position: 0,
+            token: 0,
             stage: Stage::Done,
         }
     }
@@ -122,7 +153,8 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let embedding = Embedding::new(&self.session.model, Stack::Decoder, kind);
         let position = self.position;
         embedding.row(id, position, self.regions().state);
-        self.stage = Stage::SelfAttention { layer: 0 };
+        self.token = id;
+        self.stage = self.first_of(0);
         Ok(())
     }
 
@@ -142,19 +174,29 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         self.stage = match self.stage {
             Stage::SelfAttention { layer } => {
                 self.attention(layer, false);
-                Stage::CrossAttention { layer }
+                self.after_self_attention(layer, trace)
             }
             Stage::CrossAttention { layer } => {
                 self.attention(layer, true);
-                Stage::FeedForward { layer }
+                self.after_attention(layer, trace)
             }
-            Stage::FeedForward { layer } => {
-                self.feed_forward(layer, trace)?;
-                let next = layer.saturating_add(1);
-                if (next as usize) < self.session.model.shape().decoder.layers {
-                    Stage::SelfAttention { layer: next }
+            Stage::FeedForward { layer } => match self.record(layer).ff_kind {
+                FeedForwardKind::Dense => {
+                    self.dense(layer);
+                    self.after_feed_forward(layer, trace)
+                }
+                FeedForwardKind::Mixture => {
+                    self.routes(layer, trace);
+                    Stage::Expert { layer, rank: 0 }
+                }
+            },
+            Stage::Expert { layer, rank } => {
+                self.expert(layer, rank)?;
+                let rank = rank.saturating_add(1);
+                if rank < self.record(layer).top_k.into() {
+                    Stage::Expert { layer, rank }
                 } else {
-                    Stage::Head { row: 0 }
+                    self.after_feed_forward(layer, trace)
                 }
             }
             Stage::Head { row } => {
@@ -186,25 +228,90 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         scratch.take(shape.vocab)
     }
 
-    fn regions(&mut self) -> Regions<'_> {
-        let plan = self.session.plan;
-        let d_model = self.session.model.shape().d_model;
-        let mut carver = Carver::new(self.session.arena);
-        Regions {
-            cross: carver.take(plan.cross_kv as usize),
-            own: carver.take(plan.self_kv as usize),
-            state: carver.take(d_model),
-            scratch: carver,
+    /// What a layer begins with. Where its only attention runs in parallel, the feed-forward
+    /// comes first: it starts from the same x as attention, which then changes it.
+    fn first_of(&self, layer: u32) -> Stage {
+        let shape = self.session.model.shape();
+        if shape.parallel && shape.decoder_only {
+            Stage::FeedForward { layer }
+        } else {
+            Stage::SelfAttention { layer }
         }
+    }
+
+    fn after_self_attention(&mut self, layer: u32, trace: &mut impl RouteTrace) -> Stage {
+        let shape = self.session.model.shape();
+        match (shape.decoder_only, shape.parallel) {
+            (true, _) => self.after_attention(layer, trace),
+            (false, true) => Stage::FeedForward { layer },
+            (false, false) => Stage::CrossAttention { layer },
+        }
+    }
+
+    /// After the last attention of a layer.
+    fn after_attention(&mut self, layer: u32, trace: &mut impl RouteTrace) -> Stage {
+        if self.session.model.shape().parallel {
+            self.end_of_layer(layer, trace)
+        } else {
+            Stage::FeedForward { layer }
+        }
+    }
+
+    fn after_feed_forward(&mut self, layer: u32, trace: &mut impl RouteTrace) -> Stage {
+        let shape = self.session.model.shape();
+        match (shape.parallel, shape.decoder_only) {
+            (false, _) => self.end_of_layer(layer, trace),
+            (true, true) => Stage::SelfAttention { layer },
+            (true, false) => Stage::CrossAttention { layer },
+        }
+    }
+
+    fn end_of_layer(&mut self, layer: u32, trace: &mut impl RouteTrace) -> Stage {
+        let record = self.record(layer);
+        let post = match self.session.is_post_norm() {
+            true => self.session.norm(record.ff_norm),
+            false => None,
+        };
+        let is_aside = self.is_aside(&record);
+        let Regions { state, aside, .. } = self.regions();
+        if is_aside {
+            add(state, aside);
+        }
+        if let Some((kind, weights)) = post {
+            kind.apply(&weights, state);
+        }
+        trace.layer(Stack::Decoder, layer as usize, state);
+        let next = layer.saturating_add(1);
+        if (next as usize) < self.session.model.shape().decoder.layers {
+            self.first_of(next)
+        } else {
+            Stage::Head { row: 0 }
+        }
+    }
+
+    /// Entry of a layer in the layer table.
+    fn record(&self, layer: u32) -> LayerRecord {
+        let model = &self.session.model;
+        let encoder = model.shape().encoder.layers as u32;
+        model.palm().layer(encoder.saturating_add(layer))
+    }
+
+    /// Whether a layer's feed-forward is added up beside the stream.
+    fn is_aside(&self, record: &LayerRecord) -> bool {
+        let several = record.ff_kind == FeedForwardKind::Mixture && record.top_k > 1;
+        self.session.model.shape().parallel || several
+    }
+
+    fn regions(&mut self) -> Regions<'_> {
+        let shape = *self.session.model.shape();
+        Regions::of(self.session.arena, &self.session.plan, &shape)
     }
 
     /// Self-attention (its K/V are appended first) or cross-attention.
     fn attention(&mut self, layer: u32, cross: bool) {
         let model = self.session.model;
-        let shape = *model.shape();
-        let record = model
-            .palm()
-            .layer((shape.encoder.layers as u32).saturating_add(layer));
+        let palm = model.palm();
+        let (shape, record) = (*model.shape(), self.record(layer));
         let (d_model, inner) = (shape.d_model, shape.decoder.inner());
         let (position, source) = (self.position, self.source);
         let limits = self.session.limits;
@@ -215,14 +322,20 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             (record.self_norm, record.q, record.o)
         };
         let norm = self.session.norm(norm_index);
+        let rotary = match cross {
+            true => None,
+            false => Rotary::of(palm, palm.header().roles.decoder_positions),
+        };
 
+        let source_limit = if shape.decoder_only { 0 } else { limits.source };
         let Regions {
             cross: cross_kv,
             own,
             state,
             mut scratch,
+            ..
         } = self.regions();
-        let cross_shape = kv_shape(&shape, &shape.decoder, limits.source);
+        let cross_shape = kv_shape(&shape, &shape.decoder, source_limit);
         let mut cache = if cross {
             KvCache::carve(&mut nth(cross_kv, cross_shape, layer), cross_shape)
         } else {
@@ -231,146 +344,164 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         };
         let mut tile = Tile::carve(&mut scratch, shape.int8, 1, d_model, inner);
         let wide: &mut [f32] = scratch.take(inner.max(d_model));
-        let keys = limits.source.max(limits.target) as usize;
+        let keys = source_limit.max(limits.target) as usize;
         let mut buffers = Scratch::carve(&mut scratch, shape.int8, keys, shape.decoder.d_kv);
 
         let before = if post_norm { None } else { norm.as_ref() };
         set_row(&mut tile, 0, wide, state, before);
         if !cross {
-            let matrices = [record.k, record.v];
-            let (tile, cache) = ((&tile, 1), (&mut cache, position));
-            store_keys_values(model.palm(), matrices, tile, wide, cache);
+            let matrices = [record.k, record.v].map(|index| Matrix::resident(palm, index));
+            let cache = (&mut cache, position);
+            store_keys_values(matrices, rotary, (&tile, 1), wide, cache);
         }
-        project(&Matrix::resident(model.palm(), q), &tile, 1, wide, inner);
-        let query = Query {
-            keys: if cross {
-                source
-            } else {
-                position.saturating_add(1)
+        let attending = Attending {
+            q: Matrix::resident(palm, q),
+            o: Matrix::resident(palm, o),
+            rotary,
+            bias: match cross {
+                true => None,
+                false => relative_bias(&model, &record, Stack::Decoder),
             },
-            position,
-            scale: model.palm().header().decoder_score_scale,
-            bias: if cross {
-                None
-            } else {
-                relative_bias(&model, &record, Stack::Decoder)
+            scale: palm.header().decoder_score_scale,
+        };
+        let span = Span {
+            first: position,
+            count: 1,
+            keys: match cross {
+                true => source,
+                false => position.saturating_add(1),
             },
         };
-        if let Some(vectors) = wide.get_mut(..inner) {
-            attend(vectors, &cache, query, &mut buffers);
-        }
-        let input = tile.requantize(wide, inner, 1);
-        let o = Matrix::resident(model.palm(), o);
         let mut output = Output {
             rows: state,
             stride: d_model,
             op: Op::Add,
-            scatter: None,
+            gated: None,
         };
-        linear(&o, 0..o.rows, input, 1, &mut output);
+        attending.apply(&mut tile, wide, &cache, &mut buffers, span, &mut output);
         if let (true, Some((kind, weights))) = (post_norm, norm) {
             kind.apply(&weights, state);
         }
     }
 
-    fn feed_forward(&mut self, layer: u32, trace: &mut impl RouteTrace) -> Result<(), Error> {
-        let model = self.session.model;
-        let shape = *model.shape();
-        let record = model
-            .palm()
-            .layer((shape.encoder.layers as u32).saturating_add(layer));
-        let (d_model, token) = (shape.d_model, self.position);
-        let post_norm = self.session.is_post_norm();
+    /// The norm before a feed-forward sublayer, if this model normalizes there.
+    fn before_feed_forward(&self, record: &LayerRecord) -> Option<(NormKind, NormWeights<'m>)> {
         let norm = self.session.norm(record.ff_norm);
-        let before = if post_norm { None } else { norm.as_ref() };
+        norm.filter(|_| !self.session.is_post_norm())
+    }
 
-        match record.ff_kind {
-            FeedForwardKind::Dense => {
-                let d_ff = shape.decoder.dense_ff;
-                let Regions {
-                    state, mut scratch, ..
-                } = self.regions();
-                let mut tile = Tile::carve(&mut scratch, shape.int8, 1, d_model, d_ff);
-                let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
-                set_row(&mut tile, 0, wide, state, before);
-                let mut output = Output {
-                    rows: state,
-                    stride: d_model,
-                    op: Op::Add,
-                    scatter: None,
-                };
-                FeedForward::dense(model.palm(), &record).apply(&mut tile, wide, 1, &mut output);
-            }
-            FeedForwardKind::Mixture => {
-                let (d_ff, experts) = (shape.decoder.expert_ff, shape.decoder.experts);
-                let Regions {
-                    state, mut scratch, ..
-                } = self.regions();
-                let probabilities: &mut [f32] = scratch.take(experts);
-                let probabilities = probabilities
-                    .get_mut(..record.experts.into())
-                    .unwrap_or_default();
-                let _ = Tile::carve(&mut scratch, shape.int8, 1, d_model, d_ff);
-                let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
-                let row = wide.get_mut(..d_model).unwrap_or_default();
-                for (row, x) in row.iter_mut().zip(state.iter()) {
-                    *row = *x;
-                }
-                if let Some((kind, weights)) = before {
-                    kind.apply(weights, row);
-                }
-                let router = Router {
-                    weights: Matrix::resident(model.palm(), record.router),
-                };
-                let expert = router.probabilities(row, probabilities);
-                let (stack, layer) = (Stack::Decoder, layer as usize);
-                let route = Route {
-                    stack,
-                    layer,
-                    token,
-                    probabilities,
-                    expert,
-                };
-                let (expert, gate) = choose(trace, &route);
-                trace.placed(&Route { expert, ..route }, true, gate);
+    fn dense(&mut self, layer: u32) {
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), self.record(layer));
+        let (d_model, d_ff) = (shape.d_model, shape.decoder.dense_ff);
+        let norm = self.before_feed_forward(&record);
+        let Regions {
+            state,
+            aside,
+            mut scratch,
+            ..
+        } = self.regions();
+        let mut tile = Tile::carve(&mut scratch, shape.int8, 1, d_model, d_ff);
+        let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
+        set_row(&mut tile, 0, wide, state, norm.as_ref());
+        let (rows, op) = if shape.parallel {
+            (aside, Op::Store)
+        } else {
+            (state, Op::Add)
+        };
+        let mut output = Output {
+            rows,
+            stride: d_model,
+            op,
+            gated: None,
+        };
+        FeedForward::dense(model.palm(), &record).apply(&mut tile, wide, 1, &mut output);
+    }
 
-                // The blob is borrowed from the source, the buffers from the arena: two fields.
-                let index = record.first_expert.saturating_add(expert as u32);
-                let expert_record = model.palm().expert(index);
-                let Session {
-                    source,
-                    arena,
-                    plan,
-                    ..
-                } = &mut *self.session;
-                let blob = source
-                    .expert(index, &expert_record)
-                    .map_err(|_| Error::Storage { expert: index })?;
-                let mut scratch = Carver::new(arena);
-                let _: &mut [u8] = scratch.take((plan.cross_kv + plan.self_kv) as usize);
-                let state: &mut [f32] = scratch.take(d_model);
-                let _: &mut [f32] = scratch.take(experts);
-                let mut tile = Tile::carve(&mut scratch, shape.int8, 1, d_model, d_ff);
-                let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
-                tile.set(0, part(wide, 0, d_model));
-                let scatter = Some((&[0u32][..], core::slice::from_ref(&gate)));
-                let mut output = Output {
-                    rows: state,
-                    stride: d_model,
-                    op: Op::Add,
-                    scatter,
-                };
-                FeedForward::expert(model.palm(), blob, &expert_record).apply(
-                    &mut tile,
-                    wide,
-                    1,
-                    &mut output,
-                );
-            }
+    /// Chooses the token's experts; they and their gates stay at the start of the scratch.
+    fn routes(&mut self, layer: u32, trace: &mut impl RouteTrace) {
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), self.record(layer));
+        let norm = self.before_feed_forward(&record);
+        let at = TokenAt {
+            stack: Stack::Decoder,
+            layer: layer as usize,
+            token: self.position,
+            id: self.token,
+        };
+        let Regions {
+            state,
+            aside,
+            mut scratch,
+            ..
+        } = self.regions();
+        let (chosen, gates) = carve_choices(&mut scratch, &shape, &record);
+        let row: &mut [f32] = scratch.take(shape.d_model);
+        let probabilities: &mut [f32] = scratch.take(shape.decoder.experts);
+        let probabilities = probabilities
+            .get_mut(..record.experts.into())
+            .unwrap_or_default();
+        copy(row, state);
+        if let Some((kind, weights)) = norm {
+            kind.apply(&weights, row);
         }
-        if let (true, Some((kind, weights))) = (post_norm, norm) {
-            kind.apply(&weights, self.regions().state);
+        let router = Router::resident(model.palm(), &record);
+        router.choose(row, at, probabilities, (chosen, gates), trace);
+        if waits(&record) {
+            // A token by itself always finds room.
+            normalize_pair(gates);
         }
+        at.show_placed(probabilities, (chosen, gates), trace);
+        sort_by_expert(chosen, gates);
+        aside.fill(0.0);
+    }
+
+    fn expert(&mut self, layer: u32, rank: usize) -> Result<(), Error> {
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), self.record(layer));
+        let (d_model, d_ff) = (shape.d_model, shape.decoder.expert_ff);
+        let norm = self.before_feed_forward(&record);
+        let is_aside = self.is_aside(&record);
+        let Regions { mut scratch, .. } = self.regions();
+        let (chosen, gates) = carve_choices(&mut scratch, &shape, &record);
+        let expert = chosen.get(rank).copied().unwrap_or(0);
+        let gate = gates.get(rank).copied().unwrap_or(0.0);
+
+        // The blob is borrowed from the source, the buffers from the arena: two fields.
+        let index = record.first_expert.saturating_add(expert.into());
+        let expert_record = model.palm().expert(index);
+        let Session {
+            source,
+            arena,
+            plan,
+            ..
+        } = &mut *self.session;
+        let blob = source.expert(index, &expert_record);
+        let blob = blob.map_err(|reason| Error::Storage {
+            expert: index,
+            reason,
+        })?;
+        let Regions {
+            state,
+            aside,
+            mut scratch,
+            ..
+        } = Regions::of(arena, plan, &shape);
+        let _ = carve_choices(&mut scratch, &shape, &record);
+        let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
+        let block = FeedForward::expert(model.palm(), blob, &expert_record);
+        let mut tile = Tile::carve(&mut scratch, block.is_integer(), 1, d_model, d_ff);
+        set_row(&mut tile, 0, wide, state, norm.as_ref());
+        let mut output = Output {
+            rows: if is_aside { aside } else { state },
+            stride: d_model,
+            op: Op::Add,
+            gated: Some(Gated {
+                factor: factor(&record),
+                gates: Gates::All(gate),
+            }),
+        };
+        block.apply(&mut tile, wide, 1, &mut output);
         Ok(())
     }
 
@@ -402,7 +533,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             rows: logits,
             stride: shape.vocab,
             op: Op::Store,
-            scatter: None,
+            gated: None,
         };
         linear(
             &head,
@@ -412,4 +543,21 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             &mut output,
         );
     }
+}
+
+/// Carves the choices of a token and their gates.
+fn carve_choices<'r>(
+    scratch: &mut Carver<'r>,
+    shape: &Shape,
+    record: &LayerRecord,
+) -> (&'r mut [u16], &'r mut [f32]) {
+    let (chosen, gates) = (
+        scratch.take(shape.decoder.top_k),
+        scratch.take(shape.decoder.top_k),
+    );
+    let top_k = usize::from(record.top_k);
+    (
+        chosen.get_mut(..top_k).unwrap_or_default(),
+        gates.get_mut(..top_k).unwrap_or_default(),
+    )
 }

@@ -1,6 +1,7 @@
 //! How tokens enter a stack.
 
 use super::Model;
+use crate::format::NONE16;
 use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
 use crate::tensor::{Matrix, NormWeights};
@@ -19,9 +20,11 @@ impl<'m> Embedding<'m> {
         let palm = model.palm();
         let (header, roles) = (palm.header(), palm.header().roles);
         let (positions, norm) = match stack {
-            Stack::Encoder => (roles.encoder_positions, roles.encoder_embedding_norm),
             Stack::Decoder => (roles.decoder_positions, roles.decoder_embedding_norm),
+            _ => (roles.encoder_positions, roles.encoder_embedding_norm),
         };
+        // Rotary positions are attention's business.
+        let positions = if header.rotary { NONE16 } else { positions };
         Self {
             table: Matrix::resident(palm, roles.embedding),
             positions: palm

@@ -1,5 +1,6 @@
 //! What can go wrong when a model runs.
 
+use crate::storage::StorageError;
 use core::fmt;
 
 /// Why a session or a step is refused. Every variant carries the number that would do.
@@ -55,7 +56,17 @@ pub enum Error {
     Storage {
         /// Index in the expert table.
         expert: u32,
+        /// What went wrong.
+        reason: StorageError,
     },
+    /// The image does not hold the experts: they need a source that reads them from storage.
+    ExpertsAbsent,
+    /// Experts from storage were given no slot to be read into.
+    NoSlots,
+    /// A decoder-only model has nothing to encode: its decoder takes the ids.
+    NoEncoder,
+    /// The model has an encoder: encoding a source leads to its decoder.
+    HasEncoder,
     /// The file has no golden section to test against.
     NoGolden,
     /// The self-test computed other bits than the golden section has.
@@ -87,7 +98,31 @@ impl fmt::Display for Error {
             Self::TokenOutOfVocabulary { id, vocab } => {
                 write!(f, "token id {id} is out of the vocabulary of {vocab}")
             }
-            Self::Storage { expert } => write!(f, "weights of expert {expert} could not be read"),
+            Self::Storage {
+                expert,
+                reason: StorageError::Read,
+            } => write!(f, "weights of expert {expert} could not be read"),
+            Self::Storage {
+                expert,
+                reason: StorageError::Crc,
+            } => write!(f, "weights of expert {expert} are damaged (CRC)"),
+            Self::Storage {
+                expert,
+                reason: StorageError::Absent,
+            } => write!(f, "weights of expert {expert} are not there yet"),
+            Self::NoSlots => write!(f, "experts from storage need at least one slot"),
+            Self::ExpertsAbsent => write!(
+                f,
+                "the image does not hold the experts: they must be read from storage"
+            ),
+            Self::NoEncoder => write!(
+                f,
+                "a decoder-only model has nothing to encode: its decoder takes the ids"
+            ),
+            Self::HasEncoder => write!(
+                f,
+                "the model has an encoder: encode a source to get to its decoder"
+            ),
             Self::NoGolden => write!(f, "the model has no golden section to test against"),
             Self::GoldenMismatch => write!(f, "self-test failed: other bits than the golden ones"),
         }

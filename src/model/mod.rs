@@ -19,7 +19,7 @@ pub use encoded::Encoded;
 pub use error::Error;
 pub use plan::{Limits, MemoryPlan};
 pub use session::Session;
-pub use shape::{Shape, StackShape};
+pub use shape::{BlockShape, Shape, StackShape};
 
 use crate::format::{FormatError, Palm};
 
@@ -54,6 +54,21 @@ impl<'m> Model<'m> {
     /// [`FormatError`] names the first field that is wrong.
     pub const fn parse(image: &'m [u8]) -> Result<Self, FormatError> {
         match Palm::parse(image) {
+            Ok(palm) => Ok(Self {
+                palm,
+                shape: Shape::of(&palm),
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// [`Model::parse`] for an image whose experts are read from storage: see
+    /// [`Palm::parse_resident`].
+    ///
+    /// # Errors
+    /// As [`Model::parse`].
+    pub const fn parse_resident(image: &'m [u8]) -> Result<Self, FormatError> {
+        match Palm::parse_resident(image) {
             Ok(palm) => Ok(Self {
                 palm,
                 shape: Shape::of(&palm),

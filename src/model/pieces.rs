@@ -1,11 +1,11 @@
 //! What both stacks' units of work are put together from.
 
 use super::Model;
-use crate::format::{LayerRecord, Palm};
+use crate::format::LayerRecord;
 use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
-use crate::layers::mixture::{Route, RouteTrace, Stack};
+use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
-use crate::layers::position::RelativeBias;
+use crate::layers::position::{RelativeBias, Rotary};
 use crate::layers::tile::Tile;
 use crate::tensor::arena::Carver;
 use crate::tensor::{Matrix, NormWeights, Op, Output, bytes, linear, part};
@@ -20,11 +20,11 @@ pub(super) fn relative_bias<'m>(
     palm.tensor(record.rel_bias)?;
     let (header, roles) = (palm.header(), palm.header().roles);
     let (index, right) = match stack {
-        Stack::Encoder => (
+        Stack::Decoder => (roles.decoder_distances, 0),
+        _ => (
             roles.encoder_distances,
             usize::from(header.encoder_buckets / 2),
         ),
-        Stack::Decoder => (roles.decoder_distances, 0),
     };
     Some(RelativeBias {
         table: Matrix::resident(palm, record.rel_bias),
@@ -41,20 +41,6 @@ pub(super) fn nth(caches: &mut [u8], shape: KvShape, layer: u32) -> Carver<'_> {
         caches
             .get_mut(start..start.saturating_add(bytes))
             .unwrap_or_default(),
-    )
-}
-
-/// Shows a route to the trace and gives the expert that the token goes to, with its gate.
-pub(super) fn choose(trace: &mut impl RouteTrace, route: &Route<'_>) -> (usize, f32) {
-    let wanted = trace.route(route);
-    let expert = if wanted < route.probabilities.len() {
-        wanted
-    } else {
-        route.expert
-    };
-    (
-        expert,
-        route.probabilities.get(expert).copied().unwrap_or(0.0),
     )
 }
 
@@ -105,38 +91,66 @@ pub(super) fn fill(
     }
 }
 
-/// Stores a linear layer's outputs as rows of `stride` values.
-pub(super) fn project(
-    matrix: &Matrix<'_>,
-    tile: &Tile<'_>,
-    tokens: usize,
-    wide: &mut [f32],
-    stride: usize,
-) {
-    let mut output = Output {
-        rows: wide,
-        stride,
-        op: Op::Store,
-        scatter: None,
-    };
-    linear(matrix, 0..matrix.rows, tile.input(), tokens, &mut output);
-}
-
 /// Projects the `count` rows of a tile to keys and values, and stores them from `position` on.
 pub(super) fn store_keys_values(
-    palm: &Palm<'_>,
-    [k, v]: [u16; 2],
+    [k, v]: [Matrix<'_>; 2],
+    rotary: Option<Rotary<'_>>,
     (tile, count): (&Tile<'_>, usize),
     wide: &mut [f32],
     (cache, position): (&mut KvCache<'_>, usize),
 ) {
     let inner = cache.heads.saturating_mul(cache.d_kv);
-    for (side, index) in [(KvSide::Key, k), (KvSide::Value, v)] {
-        project(&Matrix::resident(palm, index), tile, count, wide, inner);
-        for (row, values) in wide.chunks_exact(inner.max(1)).take(count).enumerate() {
-            cache.store(side, position.saturating_add(row), values);
+    for (side, matrix) in [(KvSide::Key, k), (KvSide::Value, v)] {
+        let mut output = Output {
+            rows: wide,
+            stride: inner,
+            op: Op::Store,
+            gated: None,
+        };
+        linear(&matrix, 0..matrix.rows, tile.input(), count, &mut output);
+        for (row, values) in wide.chunks_exact_mut(inner.max(1)).take(count).enumerate() {
+            let position = position.saturating_add(row);
+            if let (KvSide::Key, Some(rotary)) = (side, &rotary) {
+                rotary.apply(values, position);
+            }
+            cache.store(side, position, values);
         }
     }
+}
+
+/// Sorts a token's choices by expert, so that outputs are added up in the same order everywhere.
+pub(super) fn sort_by_expert(chosen: &mut [u16], gates: &mut [f32]) {
+    for end in (1..chosen.len()).rev() {
+        for at in 0..end {
+            let next = at.saturating_add(1);
+            let unordered = match (chosen.get(at), chosen.get(next)) {
+                (Some(a), Some(b)) => a > b,
+                _ => false,
+            };
+            if unordered {
+                swap_with_next(chosen, at);
+                swap_with_next(gates, at);
+            }
+        }
+    }
+}
+
+fn swap_with_next<T>(values: &mut [T], at: usize) {
+    if let Some([a, b]) = values.get_mut(at..at.saturating_add(2)) {
+        core::mem::swap(a, b);
+    }
+}
+
+/// Adds values to values.
+pub(super) fn add(to: &mut [f32], from: &[f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += from;
+    }
+}
+
+/// The factor of a layer's expert outputs, if it is one that changes them.
+pub(super) fn factor(record: &LayerRecord) -> Option<f32> {
+    (record.output_factor != 1.0).then_some(record.output_factor)
 }
 
 /// Normalizes `count` rows of D values in place, if there is a norm.

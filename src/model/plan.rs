@@ -3,10 +3,14 @@
 //! Three phases share the arena; inside a phase, units of work share what is left:
 //!
 //! ```text
-//! encode   [ K/V of one layer | scratch of the unit          ][ encoder states ]
-//! cross    [ cross K/V of all decoder layers | scratch       ][ encoder states ]
-//! decode   [ cross K/V | self K/V | x | scratch of the unit                    ]
+//! encode   [ sums of experts | K/V of one layer | scratch of the unit  ][ ids ][ encoder states ]
+//! cross    [ cross K/V of all decoder layers | scratch                       ][ encoder states ]
+//! decode   [ cross K/V | self K/V | x | sum of experts | scratch of the unit                   ]
 //! ```
+//!
+//! The sums of experts (\[source, D\], in the decoder one row) are there where outputs of a
+//! feed-forward sublayer are added up beside the stream: with several experts a token, and where
+//! sublayers run in parallel. The ids are there where some layer routes by token.
 //!
 //! The total is the greatest phase. `encode.rs` and `decode.rs` carve in the same order.
 
@@ -33,9 +37,12 @@ pub struct Limits {
 pub struct MemoryPlan {
     /// Encoder states `[source, D]`, f32.
     pub encoder_states: u64,
+    /// Ids of the source, if some layer routes by token.
+    pub source_ids: u64,
     /// K/V of one encoder layer.
     pub encoder_kv: u64,
-    /// Scratch of the greatest unit of the encoder, the encoder's K/V included where it is in use.
+    /// Scratch of the greatest unit of the encoder; the encoder's K/V and the sums of experts are
+    /// included where they are in use.
     pub encode_scratch: u64,
     /// Cross-attention K/V of all decoder layers.
     pub cross_kv: u64,
@@ -43,7 +50,7 @@ pub struct MemoryPlan {
     pub cross_scratch: u64,
     /// Self-attention K/V of all decoder layers.
     pub self_kv: u64,
-    /// The decoder's state of one token, f32.
+    /// The decoder's state of one token, f32, and the sum of its experts.
     pub decoder_state: u64,
     /// Scratch of the greatest unit of the decoder, logits included.
     pub decode_scratch: u64,
@@ -55,11 +62,32 @@ const fn max(a: u64, b: u64) -> u64 {
 
 /// Bytes of a tile: see `layers::tile`.
 const fn tile(shape: &Shape, tokens: u64, width: usize) -> u64 {
-    if shape.int8 {
+    tile_of(shape.int8, shape, tokens, width)
+}
+
+const fn tile_of(integer: bool, shape: &Shape, tokens: u64, width: usize) -> u64 {
+    if integer {
         tokens * (max(shape.d_model as u64, width as u64).next_multiple_of(16) + 8)
     } else {
         tokens * shape.d_model as u64 * 4
     }
+}
+
+/// Bytes of a tile that serves experts of two kinds, or of one.
+const fn expert_tile(
+    (integer, float): (bool, bool),
+    shape: &Shape,
+    tokens: u64,
+    width: usize,
+) -> u64 {
+    let mut bytes = 0;
+    if integer {
+        bytes = tile_of(true, shape, tokens, width);
+    }
+    if float {
+        bytes = max(bytes, tile_of(false, shape, tokens, width));
+    }
+    bytes
 }
 
 /// Bytes of the f32 rows that a linear layer writes; one row of D values fits in any case.
@@ -72,7 +100,7 @@ pub(super) const fn kv_shape(shape: &Shape, stack: &StackShape, positions: u32) 
     KvShape {
         int8: shape.int8,
         positions: positions as usize,
-        heads: stack.heads,
+        heads: stack.kv_heads,
         d_kv: stack.d_kv,
     }
 }
@@ -82,78 +110,50 @@ const fn kv(shape: &Shape, stack: &StackShape, positions: u32) -> u64 {
     kv_shape(shape, stack, positions).bytes()
 }
 
-/// Bytes of the routes of a sequence: choices, gates, counts.
-const fn routes(tokens: u64, experts: usize) -> u64 {
-    round4(tokens * 2) + tokens * 4 + experts as u64 * 4
+/// Bytes of the choices of experts for so many tokens, and their gates.
+const fn choices(tokens: u64, top_k: usize) -> u64 {
+    let places = tokens * top_k as u64;
+    round4(places * 2) + places * 4
 }
 
 impl MemoryPlan {
     /// The plan for a model's sizes.
     pub const fn new(shape: &Shape, limits: Limits) -> Self {
-        let (encoder, decoder) = (&shape.encoder, &shape.decoder);
-        let (source, target) = (limits.source as u64, limits.target as u64);
-        let rows = if source < shape.tile as u64 {
-            source
-        } else {
-            shape.tile as u64
-        };
+        let decoder = &shape.decoder;
+        let source = if shape.decoder_only { 0 } else { limits.source };
+        let (tokens, target) = (source as u64, limits.target as u64);
         let row = shape.d_model as u64 * 4;
-
-        let encoder_kv = kv(shape, encoder, limits.source);
-        let inner = encoder.inner();
-        let attention = encoder_kv
-            + tile(shape, rows, inner)
-            + wide(shape, rows, inner)
-            + scratch_bytes(shape.int8, source, encoder.d_kv as u64);
-        let mut encode_scratch = attention;
-        if encoder.dense_ff > 0 {
-            let dense = tile(shape, rows, encoder.dense_ff) + wide(shape, rows, encoder.dense_ff);
-            encode_scratch = max(encode_scratch, dense);
-        }
-        if encoder.experts > 0 {
-            let routes = routes(source, encoder.experts);
-            let route = routes + row + encoder.experts as u64 * 4;
-            let expert = routes
-                + rows * 8
-                + tile(shape, rows, encoder.expert_ff)
-                + wide(shape, rows, encoder.expert_ff);
-            encode_scratch = max(encode_scratch, max(route, expert));
-        }
-
-        let inner = decoder.inner();
-        let cross_scratch = tile(shape, rows, 0) + wide(shape, rows, inner);
-        let keys = max(source, target);
-        let mut decode_scratch = tile(shape, 1, inner)
-            + wide(shape, 1, inner)
-            + scratch_bytes(shape.int8, keys, decoder.d_kv as u64);
-        if decoder.dense_ff > 0 {
-            let dense = tile(shape, 1, decoder.dense_ff) + wide(shape, 1, decoder.dense_ff);
-            decode_scratch = max(decode_scratch, dense);
-        }
-        if decoder.experts > 0 {
-            let expert = decoder.experts as u64 * 4
-                + tile(shape, 1, decoder.expert_ff)
-                + wide(shape, 1, decoder.expert_ff);
-            decode_scratch = max(decode_scratch, expert);
-        }
-        let head = tile(shape, 1, 0) + row + shape.vocab as u64 * 4;
+        let rows = rows(shape, source);
+        let cross_scratch = if shape.decoder_only {
+            0
+        } else {
+            tile(shape, rows, 0) + wide(shape, rows, decoder.kv_inner())
+        };
+        let ids = if shape.encoder.by_token { 4 } else { 0 };
         Self {
-            encoder_states: source * row,
-            encoder_kv,
-            encode_scratch,
-            cross_kv: kv(shape, decoder, limits.source).saturating_mul(decoder.layers as u64),
+            encoder_states: tokens * row,
+            source_ids: tokens * ids,
+            encoder_kv: kv(shape, &shape.encoder, source),
+            encode_scratch: if shape.decoder_only {
+                0
+            } else {
+                max(encode_scratch(shape, source), block_scratch(shape, source))
+            },
+            cross_kv: kv(shape, decoder, source).saturating_mul(decoder.layers as u64),
             cross_scratch,
             self_kv: kv(shape, decoder, limits.target)
                 .saturating_mul(decoder.layers as u64)
                 .saturating_mul(limits.beams as u64),
-            decoder_state: row,
-            decode_scratch: max(decode_scratch, head),
+            decoder_state: if decoder.aside { row * 2 } else { row },
+            decode_scratch: decode_scratch(shape, max(tokens, target)),
         }
     }
 
     /// Bytes while the encoder runs.
     pub const fn encode(&self) -> u64 {
-        self.encoder_states.saturating_add(self.encode_scratch)
+        self.encoder_states
+            .saturating_add(self.source_ids)
+            .saturating_add(self.encode_scratch)
     }
 
     /// Bytes while cross-attention K/V are computed.
@@ -180,4 +180,102 @@ impl MemoryPlan {
             bytes as usize
         }
     }
+}
+
+/// Rows of a tile.
+const fn rows(shape: &Shape, source: u32) -> u64 {
+    if (source as u64) < shape.tile as u64 {
+        source as u64
+    } else {
+        shape.tile as u64
+    }
+}
+
+/// Bytes of the sums of experts for so many tokens.
+const fn sums(shape: &Shape, tokens: u64) -> u64 {
+    tokens * shape.d_model as u64 * 4
+}
+
+/// The greatest unit of the encoder's layers.
+const fn encode_scratch(shape: &Shape, source: u32) -> u64 {
+    let encoder = &shape.encoder;
+    let (rows, tokens) = (rows(shape, source), source as u64);
+    let beside = if shape.parallel {
+        sums(shape, tokens)
+    } else {
+        0
+    };
+    let inner = encoder.inner();
+    let mut scratch = beside
+        + kv(shape, encoder, source)
+        + tile(shape, rows, inner)
+        + wide(shape, rows, inner)
+        + scratch_bytes(shape.int8, tokens, encoder.d_kv as u64);
+    if encoder.dense_ff > 0 {
+        let dense = tile(shape, rows, encoder.dense_ff) + wide(shape, rows, encoder.dense_ff);
+        scratch = max(scratch, beside + dense);
+    }
+    if encoder.experts > 0 {
+        let beside = if encoder.aside {
+            sums(shape, tokens)
+        } else {
+            0
+        };
+        let experts = encoder.experts as u64 * 4;
+        let routes = beside + choices(tokens, encoder.top_k) + experts;
+        let route = routes + sums(shape, 1) + experts;
+        let kinds = (encoder.integer_experts, encoder.float_experts);
+        let expert = routes
+            + rows * 8
+            + wide(shape, rows, encoder.expert_ff)
+            + expert_tile(kinds, shape, rows, encoder.expert_ff);
+        scratch = max(scratch, max(route, expert));
+    }
+    scratch
+}
+
+/// The greatest unit of the mixture block.
+const fn block_scratch(shape: &Shape, source: u32) -> u64 {
+    let Some(block) = shape.block else {
+        return 0;
+    };
+    let (rows, tokens) = (rows(shape, source), source as u64);
+    let kept = sums(shape, tokens) + choices(1, block.top_k);
+    let kinds = (block.integer_experts, block.float_experts);
+    let route = sums(shape, 2) + block.experts as u64 * 4;
+    let expert =
+        wide(shape, rows, block.expert_ff) + expert_tile(kinds, shape, rows, block.expert_ff);
+    let mut scratch = kept + max(route, expert);
+    if block.attention {
+        let inner = shape.encoder.inner();
+        let attention = kv(shape, &shape.encoder, source)
+            + wide(shape, rows, inner)
+            + scratch_bytes(shape.int8, tokens, shape.encoder.d_kv as u64)
+            + expert_tile(kinds, shape, rows, inner);
+        scratch = max(scratch, kept + attention);
+    }
+    scratch
+}
+
+/// The greatest unit of the decoder.
+const fn decode_scratch(shape: &Shape, keys: u64) -> u64 {
+    let decoder = &shape.decoder;
+    let inner = decoder.inner();
+    let mut scratch = tile(shape, 1, inner)
+        + wide(shape, 1, inner)
+        + scratch_bytes(shape.int8, keys, decoder.d_kv as u64);
+    if decoder.dense_ff > 0 {
+        let dense = tile(shape, 1, decoder.dense_ff) + wide(shape, 1, decoder.dense_ff);
+        scratch = max(scratch, dense);
+    }
+    if decoder.experts > 0 {
+        let choices = choices(1, decoder.top_k);
+        let route = sums(shape, 1) + decoder.experts as u64 * 4;
+        let kinds = (decoder.integer_experts, decoder.float_experts);
+        let expert =
+            wide(shape, 1, decoder.expert_ff) + expert_tile(kinds, shape, 1, decoder.expert_ff);
+        scratch = max(scratch, choices + max(route, expert));
+    }
+    let head = tile(shape, 1, 0) + sums(shape, 1) + shape.vocab as u64 * 4;
+    max(scratch, head)
 }

@@ -1,6 +1,6 @@
 //! A session: a model, an arena and limits.
 
-use super::{Encoded, Encoding, Error, Limits, MemoryPlan, Model};
+use super::{Decoder, Encoded, Encoding, Error, Limits, MemoryPlan, Model};
 use crate::layers::mixture::{NoTrace, RouteTrace};
 use crate::layers::norm::NormKind;
 use crate::storage::{Mapped, WeightSource};
@@ -45,7 +45,8 @@ impl<'m, 'a, S: WeightSource> Session<'m, 'a, S> {
     ) -> Result<Self, Error> {
         let header = model.palm().header();
         let max = |max: u32| if max == 0 { u32::MAX } else { max };
-        if limits.source == 0 || limits.source > max(header.max_source) {
+        let source_allowed = 1..=max(header.max_source);
+        if !header.decoder_only && !source_allowed.contains(&limits.source) {
             return Err(Error::SourceLimit {
                 max: max(header.max_source),
             });
@@ -57,6 +58,9 @@ impl<'m, 'a, S: WeightSource> Session<'m, 'a, S> {
         }
         if limits.beams != 1 {
             return Err(Error::Beams);
+        }
+        if !source.is_paged() && !model.palm().has_experts() {
+            return Err(Error::ExpertsAbsent);
         }
         if !model.palm().is_aligned() {
             return Err(Error::ModelMisaligned);
@@ -88,11 +92,28 @@ impl<'m, 'a, S: WeightSource> Session<'m, 'a, S> {
         self.limits
     }
 
+    /// The source of the experts' weights.
+    pub const fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The decoder of a decoder-only model, at position 0.
+    ///
+    /// # Errors
+    /// [`Error::HasEncoder`] if the model has an encoder: then [`Session::encode`] leads to it.
+    pub fn decoder(&mut self) -> Result<Decoder<'_, 'm, 'a, S>, Error> {
+        if self.model.shape().decoder_only {
+            Ok(Decoder::new(self, 0))
+        } else {
+            Err(Error::HasEncoder)
+        }
+    }
+
     /// Encodes a source and computes the cross-attention K/V.
     ///
     /// # Errors
     /// [`Error::EmptySource`], [`Error::SourceTooLong`], [`Error::TokenOutOfVocabulary`],
-    /// [`Error::Storage`].
+    /// [`Error::Storage`]; [`Error::NoEncoder`] in a decoder-only model.
     pub fn encode(&mut self, source: &[u32]) -> Result<Encoded<'_, 'm, 'a, S>, Error> {
         self.encode_traced(source, &mut NoTrace)
     }

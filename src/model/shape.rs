@@ -1,6 +1,6 @@
 //! Sizes that follow from a file's tables, in `const` context.
 
-use crate::format::{FeedForwardKind, Palm};
+use crate::format::{FeedForwardKind, Palm, Policy};
 
 /// Sizes of one stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct StackShape {
     pub layers: usize,
     /// Attention heads.
     pub heads: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
     /// Width of a head's vectors.
     pub d_kv: usize,
     /// Greatest hidden width of the dense feed-forward blocks; 0 if there are none.
@@ -17,12 +19,45 @@ pub struct StackShape {
     pub expert_ff: usize,
     /// Most experts in a layer; 0 if there are none.
     pub experts: usize,
+    /// Most experts that a token goes to.
+    pub top_k: usize,
+    /// Whether outputs of a feed-forward sublayer are added up beside the stream: where a token has
+    /// several experts, or where sublayers run in parallel.
+    pub aside: bool,
+    /// Whether some experts take quantized inputs.
+    pub integer_experts: bool,
+    /// Whether some experts take floats.
+    pub float_experts: bool,
+    /// Whether some layer routes by token.
+    pub by_token: bool,
+}
+
+/// Sizes of the mixture block between encoder and decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockShape {
+    /// Experts.
+    pub experts: usize,
+    /// Experts that an input goes to.
+    pub top_k: usize,
+    /// Greatest hidden width of the experts.
+    pub expert_ff: usize,
+    /// Whether the experts are whole layers.
+    pub attention: bool,
+    /// Whether some experts take quantized inputs.
+    pub integer_experts: bool,
+    /// Whether some experts take floats.
+    pub float_experts: bool,
 }
 
 impl StackShape {
     /// Width of all heads' vectors together.
     pub const fn inner(&self) -> usize {
         self.heads * self.d_kv
+    }
+
+    /// Width of all key heads' vectors together.
+    pub const fn kv_inner(&self) -> usize {
+        self.kv_heads * self.d_kv
     }
 }
 
@@ -41,37 +76,58 @@ pub struct Shape {
     pub encoder: StackShape,
     /// The decoder.
     pub decoder: StackShape,
+    /// The mixture block, if there is one.
+    pub block: Option<BlockShape>,
+    /// Whether the last attention of a layer runs beside its feed-forward.
+    pub parallel: bool,
+    /// Whether there is no encoder.
+    pub decoder_only: bool,
 }
 
 impl Shape {
     pub(crate) const fn of(palm: &Palm<'_>) -> Self {
         let h = palm.header();
         let encoder_layers = h.encoder_layers as u32;
+        let mut encoder = stack(palm, 0, encoder_layers);
+        let mut decoder = stack(palm, encoder_layers, h.layer_count());
+        encoder.heads = h.encoder_heads as usize;
+        encoder.kv_heads = h.encoder_kv_heads as usize;
+        encoder.d_kv = h.encoder_d_kv as usize;
+        decoder.heads = h.decoder_heads as usize;
+        decoder.kv_heads = h.decoder_kv_heads as usize;
+        decoder.d_kv = h.decoder_d_kv as usize;
         Self {
             d_model: h.d_model as usize,
             vocab: h.vocab as usize,
             int8: h.numeric == 1,
             tile: h.tile as usize,
-            encoder: stack(palm, 0, encoder_layers, h.encoder_heads, h.encoder_d_kv),
-            decoder: stack(
-                palm,
-                encoder_layers,
-                h.layer_count(),
-                h.decoder_heads,
-                h.decoder_d_kv,
-            ),
+            encoder,
+            decoder,
+            block: match h.block_index() {
+                Some(index) => Some(block(palm, index)),
+                None => None,
+            },
+            parallel: h.parallel,
+            decoder_only: h.decoder_only,
         }
     }
 }
 
-const fn stack(palm: &Palm<'_>, first: u32, end: u32, heads: u16, d_kv: u16) -> StackShape {
+/// The layers `first..end`; the sizes of their attention are not in the layers.
+const fn stack(palm: &Palm<'_>, first: u32, end: u32) -> StackShape {
     let mut shape = StackShape {
         layers: (end - first) as usize,
-        heads: heads as usize,
-        d_kv: d_kv as usize,
+        heads: 0,
+        kv_heads: 0,
+        d_kv: 0,
         dense_ff: 0,
         expert_ff: 0,
         experts: 0,
+        top_k: 0,
+        aside: palm.header().parallel,
+        integer_experts: false,
+        float_experts: false,
+        by_token: false,
     };
     let mut index = first;
     while index < end {
@@ -79,16 +135,41 @@ const fn stack(palm: &Palm<'_>, first: u32, end: u32, heads: u16, d_kv: u16) -> 
         match layer.ff_kind {
             FeedForwardKind::Dense => shape.dense_ff = max(shape.dense_ff, rows(palm, layer.wi)),
             FeedForwardKind::Mixture => {
-                shape.experts = max(shape.experts, layer.experts as usize);
-                let mut expert = layer.first_expert;
-                while expert < layer.first_expert + layer.experts as u32 {
-                    let wi = palm.expert(expert).wi;
-                    shape.expert_ff = max(shape.expert_ff, rows(palm, wi));
-                    expert += 1;
-                }
+                let block = block(palm, index);
+                shape.experts = max(shape.experts, block.experts);
+                shape.top_k = max(shape.top_k, block.top_k);
+                shape.expert_ff = max(shape.expert_ff, block.expert_ff);
+                shape.aside |= block.top_k > 1;
+                shape.integer_experts |= block.integer_experts;
+                shape.float_experts |= block.float_experts;
+                shape.by_token |= matches!(layer.policy, Policy::Hash);
             }
         }
         index += 1;
+    }
+    shape
+}
+
+/// The mixture of layer `index`.
+const fn block(palm: &Palm<'_>, index: u32) -> BlockShape {
+    let layer = palm.layer(index);
+    let mut shape = BlockShape {
+        experts: layer.experts as usize,
+        top_k: layer.top_k as usize,
+        expert_ff: 0,
+        attention: palm.expert(layer.first_expert).has_attention(),
+        integer_experts: false,
+        float_experts: false,
+    };
+    let mut expert = layer.first_expert;
+    while expert < layer.first_expert + layer.experts as u32 {
+        let wi = palm.expert(expert).wi;
+        shape.expert_ff = max(shape.expert_ff, rows(palm, wi));
+        match palm.tensor(wi) {
+            Some(tensor) if tensor.format.is_integer() => shape.integer_experts = true,
+            _ => shape.float_experts = true,
+        }
+        expert += 1;
     }
     shape
 }

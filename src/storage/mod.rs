@@ -4,10 +4,18 @@
 
 use crate::format::{ExpertRecord, Palm};
 
-/// An expert's weights could not be had.
+/// Why an expert's weights could not be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct StorageError;
+#[non_exhaustive]
+pub enum StorageError {
+    /// The storage could not be read.
+    Read,
+    /// What was read does not match the expert's CRC.
+    Crc,
+    /// The weights are not there: the image does not hold them, or they are yet to be read.
+    Absent,
+}
 
 /// Gives the blob of an expert when a layer has chosen it.
 ///
@@ -18,6 +26,11 @@ pub trait WeightSource {
     /// # Errors
     /// [`StorageError`] if they cannot be read.
     fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError>;
+
+    /// Whether the blobs come from elsewhere than the image, which then need not hold them.
+    fn is_paged(&self) -> bool {
+        false
+    }
 }
 
 /// Weights in mapped memory: flash, or a file read as a whole.
@@ -35,6 +48,10 @@ impl<'m> Mapped<'m> {
 
 impl WeightSource for Mapped<'_> {
     fn expert(&mut self, _index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
-        Ok(self.palm.expert_bytes(expert))
+        let blob = self.palm.expert_bytes(expert);
+        match blob.is_empty() {
+            true => Err(StorageError::Absent),
+            false => Ok(blob),
+        }
     }
 }

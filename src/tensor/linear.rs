@@ -32,23 +32,47 @@ pub(crate) enum Op {
     Add,
 }
 
+/// What becomes of the output y of an expert before it is added: (y · factor) · gate.
+#[derive(Clone, Copy)]
+pub(crate) struct Gated<'a> {
+    /// Factor of all outputs; `None` is 1.
+    pub factor: Option<f32>,
+    pub gates: Gates<'a>,
+}
+
+/// The gates of a batch of tokens.
+#[derive(Clone, Copy)]
+pub(crate) enum Gates<'a> {
+    /// One for all; token t of the batch goes to row t.
+    All(f32),
+    /// The row that each token of the batch goes to, and its gate.
+    Each(&'a [u32], &'a [f32]),
+}
+
 /// Where a linear layer's outputs go.
 pub(crate) struct Output<'a> {
     pub rows: &'a mut [f32],
     pub stride: usize,
     pub op: Op,
-    /// For experts: the row of `rows` that each token of the batch goes to, and its gate, which
-    /// multiplies y first.
-    pub scatter: Option<(&'a [u32], &'a [f32])>,
+    /// For experts.
+    pub gated: Option<Gated<'a>>,
 }
 
 impl Output<'_> {
     #[inline]
     fn put(&mut self, token: usize, row: usize, mut y: f32) {
         let mut target = token;
-        if let Some((tokens, gates)) = self.scatter {
-            target = tokens.get(token).map_or(usize::MAX, |t| *t as usize);
-            y *= gates.get(token).copied().unwrap_or(0.0);
+        if let Some(Gated { factor, gates }) = self.gated {
+            if let Some(factor) = factor {
+                y *= factor;
+            }
+            y *= match gates {
+                Gates::All(gate) => gate,
+                Gates::Each(rows, gates) => {
+                    target = rows.get(token).map_or(usize::MAX, |row| *row as usize);
+                    gates.get(token).copied().unwrap_or(0.0)
+                }
+            };
         }
         let index = target.saturating_mul(self.stride).saturating_add(row);
         if let Some(out) = self.rows.get_mut(index) {

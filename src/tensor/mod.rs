@@ -9,7 +9,7 @@ mod linear;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};
 
-pub(crate) use linear::{Input, Op, Output, linear, part};
+pub(crate) use linear::{Gated, Gates, Input, Op, Output, linear, part};
 
 /// A matrix in flash, row by row, with an optional bias per row.
 #[derive(Debug, Clone, Copy)]

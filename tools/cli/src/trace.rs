@@ -38,7 +38,7 @@ impl RouteTrace for Recorder {
     fn placed(&mut self, route: &Route<'_>, kept: bool, gate: f32) {
         self.taken.push(Taken {
             stack: match route.stack {
-                Stack::Encoder => "encoder",
+                Stack::Encoder | Stack::Block => "encoder",
                 Stack::Decoder => "decoder",
             },
             layer: route.layer,

@@ -1,0 +1,86 @@
+//! Self-attention of the encoder's layers: all keys and values first, then tile after tile.
+
+use super::{Encoding, Regions, Stage};
+use crate::layers::attention::{Attending, Scratch, Span};
+use crate::layers::kv_cache::KvCache;
+use crate::layers::mixture::Stack;
+use crate::layers::position::Rotary;
+use crate::layers::tile::Tile;
+use crate::model::pieces::{fill, normalize, relative_bias, rows_from, store_keys_values};
+use crate::model::plan::kv_shape;
+use crate::storage::WeightSource;
+use crate::tensor::{Matrix, Op, Output};
+
+impl<S: WeightSource> Encoding<'_, '_, '_, S> {
+    pub(super) fn keys_values(&mut self, layer: u32, token: usize) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let rows = self.tile_rows();
+        let model = self.session.model;
+        let palm = model.palm();
+        let (shape, record) = (*model.shape(), palm.layer(layer));
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
+        let norm = self.pre_norm(record.self_norm);
+        let limit = self.session.limits.source;
+        let Regions {
+            mut low, states, ..
+        } = self.session.encode_regions(shape.parallel);
+        let mut cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
+        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, inner);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
+        let tokens = token..token.saturating_add(count);
+        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let matrices = [record.k, record.v].map(|index| Matrix::resident(palm, index));
+        let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
+        store_keys_values(matrices, rotary, (&tile, count), wide, (&mut cache, token));
+        match next {
+            Some(token) => Stage::KeysValues { layer, token },
+            None => Stage::Attention { layer, token: 0 },
+        }
+    }
+
+    pub(super) fn attention(&mut self, layer: u32, token: usize) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let (rows, len) = (self.tile_rows(), self.len);
+        let model = self.session.model;
+        let palm = model.palm();
+        let (shape, record) = (*model.shape(), palm.layer(layer));
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
+        let norm = self.pre_norm(record.self_norm);
+        let post = self.after(record.self_norm);
+        let limit = self.session.limits.source;
+        let Regions {
+            mut low, states, ..
+        } = self.session.encode_regions(shape.parallel);
+        let cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
+        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, inner);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
+        let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
+        let tokens = token..token.saturating_add(count);
+        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let states = rows_from(states, token, d_model);
+        let mut output = Output {
+            rows: states,
+            stride: d_model,
+            op: Op::Add,
+            gated: None,
+        };
+        let attending = Attending {
+            q: Matrix::resident(palm, record.q),
+            o: Matrix::resident(palm, record.o),
+            rotary: Rotary::of(palm, palm.header().roles.encoder_positions),
+            bias: relative_bias(&model, &record, Stack::Encoder),
+            scale: palm.header().encoder_score_scale,
+        };
+        let span = Span {
+            first: token,
+            count,
+            keys: len,
+        };
+        attending.apply(&mut tile, wide, &cache, &mut scratch, span, &mut output);
+        normalize(states, d_model, count, post);
+        match next {
+            Some(token) => Stage::Attention { layer, token },
+            None => self.after_attention(layer),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The mixture block between encoder and decoder: one decision an input, S = g(H), then
+//! H̃ = H + Σ wᵢ·Eᵢ(H) over the chosen experts, in the order of their index.
+
+use super::{Encoding, Regions, Stage};
+use crate::format::{ExpertRecord, LayerRecord};
+use crate::layers::attention::{Attending, Scratch, Span};
+use crate::layers::feed_forward::FeedForward;
+use crate::layers::kv_cache::KvCache;
+use crate::layers::mixture::{RouteTrace, Router, Stack, TokenAt};
+use crate::layers::position::Rotary;
+use crate::layers::tile::Tile;
+use crate::model::pieces::{add, copy, factor, fill, rows_from, sort_by_expert, store_keys_values};
+use crate::model::plan::kv_shape;
+use crate::model::{BlockShape, Error, Session};
+use crate::storage::WeightSource;
+use crate::tensor::arena::Carver;
+use crate::tensor::{Gated, Gates, Matrix, Op, Output, part};
+
+/// The chosen experts and their weights, in the order of their index.
+struct Chosen<'a> {
+    experts: &'a mut [u16],
+    gates: &'a mut [f32],
+}
+
+impl<'a> Chosen<'a> {
+    fn carve(low: &mut Carver<'a>, block: &BlockShape) -> Self {
+        Self {
+            experts: low.take(block.top_k),
+            gates: low.take(block.top_k),
+        }
+    }
+}
+
+/// One of the chosen experts, ready to run.
+struct Work<'r> {
+    record: ExpertRecord,
+    blob: &'r [u8],
+    gate: f32,
+    /// Sums of experts.
+    aside: &'r mut [f32],
+    low: Carver<'r>,
+    states: &'r mut [f32],
+}
+
+impl<S: WeightSource> Encoding<'_, '_, '_, S> {
+    /// The block's entry and sizes.
+    fn block(&self) -> (LayerRecord, BlockShape) {
+        let model = &self.session.model;
+        let index = model.palm().header().layer_count();
+        let shape = model.shape();
+        let none = BlockShape {
+            experts: 0,
+            top_k: 0,
+            expert_ff: 0,
+            attention: false,
+            integer_experts: false,
+            float_experts: false,
+        };
+        (model.palm().layer(index), shape.block.unwrap_or(none))
+    }
+
+    /// z = mean of the normed states, p = softmax(W·z), the k greatest.
+    pub(super) fn block_route(&mut self, trace: &mut impl RouteTrace) -> Stage {
+        let (record, block) = self.block();
+        let model = self.session.model;
+        let (len, d_model) = (self.len, model.shape().d_model);
+        let norm = self.session.norm(record.ff_norm);
+        let Regions {
+            aside,
+            mut low,
+            states,
+            ..
+        } = self.session.encode_regions(true);
+        let Chosen { experts, gates } = Chosen::carve(&mut low, &block);
+        let mean: &mut [f32] = low.take(d_model);
+        let row: &mut [f32] = low.take(d_model);
+        let probabilities: &mut [f32] = low.take(block.experts);
+        aside.fill(0.0);
+        mean.fill(0.0);
+        for token in 0..len {
+            copy(row, part(states, token.saturating_mul(d_model), d_model));
+            if let Some((kind, weights)) = &norm {
+                kind.apply(weights, row);
+            }
+            add(mean, row);
+        }
+        let tokens = len as f32;
+        for value in mean.iter_mut() {
+            *value /= tokens;
+        }
+        let at = TokenAt {
+            stack: Stack::Block,
+            layer: 0,
+            token: 0,
+            id: 0,
+        };
+        let router = Router::resident(model.palm(), &record);
+        router.choose(mean, at, probabilities, (experts, gates), trace);
+        at.show_placed(probabilities, (experts, gates), trace);
+        sort_by_expert(experts, gates);
+        self.block_expert(0)
+    }
+
+    /// What the chosen expert `rank` begins with.
+    fn block_expert(&self, rank: usize) -> Stage {
+        let (_, block) = self.block();
+        if rank >= block.top_k {
+            Stage::EndOfBlock
+        } else if block.attention {
+            Stage::BlockKeysValues { rank, token: 0 }
+        } else {
+            Stage::BlockFeedForward { rank, token: 0 }
+        }
+    }
+
+    /// Fetches the chosen expert `rank` and cuts the arena beside it.
+    fn block_work(&mut self, rank: usize) -> Result<Work<'_>, Error> {
+        let (record, block) = self.block();
+        let Regions { mut low, .. } = self.session.encode_regions(true);
+        let chosen = Chosen::carve(&mut low, &block);
+        let expert = chosen.experts.get(rank).copied().unwrap_or(0);
+        let gate = chosen.gates.get(rank).copied().unwrap_or(0.0);
+        let index = record.first_expert.saturating_add(expert.into());
+        let expert = self.session.model.palm().expert(index);
+        let sums = self.session.sums();
+        let Session {
+            source,
+            arena,
+            plan,
+            ..
+        } = &mut *self.session;
+        let blob = source.expert(index, &expert);
+        let blob = blob.map_err(|reason| Error::Storage {
+            expert: index,
+            reason,
+        })?;
+        let Regions {
+            aside,
+            mut low,
+            states,
+            ..
+        } = Regions::of(arena, plan, sums);
+        let _ = Chosen::carve(&mut low, &block);
+        Ok(Work {
+            record: expert,
+            blob,
+            gate,
+            aside,
+            low,
+            states,
+        })
+    }
+
+    pub(super) fn block_keys_values(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
+        let (record, _) = self.block();
+        let (count, next) = self.tile_of(token);
+        let rows = self.tile_rows();
+        let model = self.session.model;
+        let palm = model.palm();
+        let shape = *model.shape();
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
+        let norm = self.session.norm(record.ff_norm);
+        let limit = self.session.limits.source;
+        let Work {
+            record: expert,
+            blob,
+            mut low,
+            states,
+            ..
+        } = self.block_work(rank)?;
+        let mut cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
+        let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
+        let [_, k, v, _] = expert.attention;
+        let matrices = [k, v].map(|index| Matrix::of_expert(palm, blob, index));
+        let integer = matrices.iter().all(Matrix::is_integer);
+        let mut tile = Tile::carve(&mut low, integer, rows, d_model, 0);
+        let tokens = token..token.saturating_add(count);
+        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
+        let cache = (&mut cache, token);
+        store_keys_values(matrices, rotary, (&tile, count), wide, cache);
+        Ok(match next {
+            Some(token) => Stage::BlockKeysValues { rank, token },
+            None => Stage::BlockAttention { rank, token: 0 },
+        })
+    }
+
+    pub(super) fn block_attention(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
+        let (record, _) = self.block();
+        let (count, next) = self.tile_of(token);
+        let (rows, len) = (self.tile_rows(), self.len);
+        let model = self.session.model;
+        let palm = model.palm();
+        let shape = *model.shape();
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
+        let norm = self.session.norm(record.ff_norm);
+        let limit = self.session.limits.source;
+        let Work {
+            record: expert,
+            blob,
+            gate,
+            aside,
+            mut low,
+            states,
+        } = self.block_work(rank)?;
+        let cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
+        let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
+        let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
+        let [q, _, _, o] = expert.attention;
+        let attending = Attending {
+            q: Matrix::of_expert(palm, blob, q),
+            o: Matrix::of_expert(palm, blob, o),
+            rotary: Rotary::of(palm, palm.header().roles.encoder_positions),
+            bias: None,
+            scale: palm.header().encoder_score_scale,
+        };
+        let integer = attending.q.is_integer();
+        let mut tile = Tile::carve(&mut low, integer, rows, d_model, inner);
+        let tokens = token..token.saturating_add(count);
+        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let mut output = Output {
+            rows: rows_from(aside, token, d_model),
+            stride: d_model,
+            op: Op::Add,
+            gated: Some(Gated {
+                factor: factor(&record),
+                gates: Gates::All(gate),
+            }),
+        };
+        let span = Span {
+            first: token,
+            count,
+            keys: len,
+        };
+        attending.apply(&mut tile, wide, &cache, &mut scratch, span, &mut output);
+        Ok(match next {
+            Some(token) => Stage::BlockAttention { rank, token },
+            None => Stage::BlockFeedForward { rank, token: 0 },
+        })
+    }
+
+    pub(super) fn block_feed_forward(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
+        let (record, block) = self.block();
+        let (count, next) = self.tile_of(token);
+        let rows = self.tile_rows();
+        let model = self.session.model;
+        let (d_model, d_ff) = (model.shape().d_model, block.expert_ff);
+        let norm = self.session.norm(record.ff_norm);
+        let Work {
+            record: expert,
+            blob,
+            gate,
+            aside,
+            mut low,
+            states,
+        } = self.block_work(rank)?;
+        let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
+        let block = FeedForward::expert(model.palm(), blob, &expert);
+        let mut tile = Tile::carve(&mut low, block.is_integer(), rows, d_model, d_ff);
+        let tokens = token..token.saturating_add(count);
+        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let mut output = Output {
+            rows: rows_from(aside, token, d_model),
+            stride: d_model,
+            op: Op::Add,
+            gated: Some(Gated {
+                factor: factor(&record),
+                gates: Gates::All(gate),
+            }),
+        };
+        block.apply(&mut tile, wide, count, &mut output);
+        Ok(match next {
+            Some(token) => Stage::BlockFeedForward { rank, token },
+            None => self.block_expert(rank.saturating_add(1)),
+        })
+    }
+
+    pub(super) fn end_of_block(&mut self, trace: &mut impl RouteTrace) -> Stage {
+        let len = self.len_of_states();
+        let Regions { aside, states, .. } = self.session.encode_regions(true);
+        add(states.get_mut(..len).unwrap_or_default(), aside);
+        trace.layer(Stack::Block, 0, self.states());
+        Stage::FinalNorm
+    }
+}

@@ -1,0 +1,43 @@
+//! Keys and values of cross-attention, for every layer of the decoder.
+
+use super::{Encoding, Stage};
+use crate::layers::kv_cache::KvCache;
+use crate::layers::tile::Tile;
+use crate::model::pieces::{fill, nth, store_keys_values};
+use crate::model::plan::kv_shape;
+use crate::storage::WeightSource;
+use crate::tensor::Matrix;
+
+impl<S: WeightSource> Encoding<'_, '_, '_, S> {
+    pub(super) fn cross(&mut self, layer: u32, token: usize) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let rows = self.tile_rows();
+        let model = self.session.model;
+        let shape = *model.shape();
+        let record = model
+            .palm()
+            .layer((shape.encoder.layers as u32).saturating_add(layer));
+        let (d_model, inner) = (shape.d_model, shape.decoder.kv_inner());
+        let kv_shape = kv_shape(&shape, &shape.decoder, self.session.limits.source);
+        let cross_kv = self.session.plan.cross_kv as usize;
+        let (mut low, states) = self.session.split_states();
+        let caches: &mut [u8] = low.take(cross_kv);
+        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, 0);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
+        let mut cache = KvCache::carve(&mut nth(caches, kv_shape, layer), kv_shape);
+        let tokens = token..token.saturating_add(count);
+        fill(&mut tile, wide, states, d_model, tokens, None);
+        let matrices = [record.cross_k, record.cross_v];
+        let matrices = matrices.map(|index| Matrix::resident(model.palm(), index));
+        store_keys_values(matrices, None, (&tile, count), wide, (&mut cache, token));
+        let layers = shape.decoder.layers as u32;
+        match next {
+            Some(token) => Stage::Cross { layer, token },
+            None if layer.saturating_add(1) < layers => Stage::Cross {
+                layer: layer.saturating_add(1),
+                token: 0,
+            },
+            None => Stage::Done,
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Feed-forward sublayers of the encoder: dense by tile, mixtures by expert.
+
+use super::{Encoding, Regions, Stage};
+use crate::layers::feed_forward::FeedForward;
+use crate::layers::mixture::{Dispatch, RouteTrace, Router, Stack, TokenAt, capacity_of, waits};
+use crate::layers::tile::Tile;
+use crate::model::pieces::{copy, factor, fill, normalize, rows_from, set_row};
+use crate::model::{Error, Session};
+use crate::storage::WeightSource;
+use crate::tensor::arena::Carver;
+use crate::tensor::{Gated, Gates, Op, Output, part};
+
+impl<S: WeightSource> Encoding<'_, '_, '_, S> {
+    pub(super) fn dense(&mut self, layer: u32, token: usize) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let rows = self.tile_rows();
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let (d_model, d_ff) = (shape.d_model, shape.encoder.dense_ff);
+        let norm = self.pre_norm(record.ff_norm);
+        let post = self.after(record.ff_norm);
+        let Regions {
+            aside,
+            mut low,
+            states,
+            ..
+        } = self.session.encode_regions(shape.parallel);
+        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, d_ff);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
+        let tokens = token..token.saturating_add(count);
+        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let (to, op) = if shape.parallel {
+            (aside, Op::Store)
+        } else {
+            (states, Op::Add)
+        };
+        let to = rows_from(to, token, d_model);
+        let mut output = Output {
+            rows: to,
+            stride: d_model,
+            op,
+            gated: None,
+        };
+        FeedForward::dense(model.palm(), &record).apply(&mut tile, wide, count, &mut output);
+        normalize(to, d_model, count, post);
+        match next {
+            Some(token) => Stage::Dense { layer, token },
+            None => self.after_feed_forward(layer),
+        }
+    }
+
+    pub(super) fn routes(
+        &mut self,
+        layer: u32,
+        token: usize,
+        trace: &mut impl RouteTrace,
+    ) -> Stage {
+        let (count, next) = self.tile_of(token);
+        let len = self.len;
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let d_model = shape.d_model;
+        let norm = self.pre_norm(record.ff_norm);
+        let limit = self.session.limits.source as usize;
+        let Regions {
+            aside,
+            mut low,
+            ids,
+            states,
+        } = self.session.encode_regions(shape.encoder.aside);
+        let sizes = (limit, shape.encoder.top_k, shape.encoder.experts);
+        let mut dispatch = carve_dispatch(&mut low, sizes);
+        dispatch.top_k = record.top_k.into();
+        dispatch.capacity = capacity_of(&record, len);
+        let row: &mut [f32] = low.take(d_model);
+        let probabilities: &mut [f32] = low.take(shape.encoder.experts);
+        let probabilities = probabilities
+            .get_mut(..record.experts.into())
+            .unwrap_or_default();
+        if token == 0 {
+            dispatch.counts.fill(0);
+            aside.fill(0.0);
+        }
+        let router = Router::resident(model.palm(), &record);
+        let (stack, layer_of_stack) = (Stack::Encoder, layer as usize);
+        for token in token..token.saturating_add(count) {
+            copy(row, part(states, token.saturating_mul(d_model), d_model));
+            if let Some((kind, weights)) = &norm {
+                kind.apply(weights, row);
+            }
+            let at = TokenAt {
+                stack,
+                layer: layer_of_stack,
+                token,
+                id: ids.get(token).copied().unwrap_or(0),
+            };
+            router.choose(row, at, probabilities, dispatch.of(token), trace);
+            if !waits(&record) {
+                dispatch.place_token((stack, layer_of_stack, token), probabilities, trace);
+            }
+        }
+        match next {
+            Some(token) => Stage::Routes { layer, token },
+            None => {
+                if waits(&record) {
+                    let all = (stack, layer_of_stack, len);
+                    dispatch.place_all(all, record.normalize_first, trace);
+                }
+                Stage::Expert {
+                    layer,
+                    expert: 0,
+                    token: 0,
+                }
+            }
+        }
+    }
+
+    pub(super) fn expert(&mut self, layer: u32, expert: u16, token: usize) -> Result<Stage, Error> {
+        let (rows, len) = (self.tile_rows(), self.len);
+        let model = self.session.model;
+        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let (d_model, d_ff) = (shape.d_model, shape.encoder.expert_ff);
+        let norm = self.pre_norm(record.ff_norm);
+        let limit = self.session.limits.source as usize;
+        let sizes = (limit, shape.encoder.top_k, shape.encoder.experts);
+        let is_aside = self.is_aside(&record);
+
+        // Take the next tokens of this expert, or of the first expert after it that has any.
+        let Regions { mut low, .. } = self.session.encode_regions(shape.encoder.aside);
+        let mut dispatch = carve_dispatch(&mut low, sizes);
+        dispatch.top_k = record.top_k.into();
+        let tokens: &mut [u32] = low.take(rows);
+        let gates: &mut [f32] = low.take(rows);
+        let (mut expert, mut token) = (expert, token);
+        let mut count = 0;
+        while expert < record.experts && count == 0 {
+            while token < len && count < rows {
+                let (choices, weights) = dispatch.of(token);
+                let place = choices.iter().position(|choice| *choice == expert);
+                if let Some(gate) = place.and_then(|rank| weights.get(rank)) {
+                    if let (Some(slot), Some(to)) = (tokens.get_mut(count), gates.get_mut(count)) {
+                        *slot = token as u32;
+                        *to = *gate;
+                    }
+                    count += 1;
+                }
+                token += 1;
+            }
+            if count == 0 {
+                (expert, token) = (expert + 1, 0);
+            }
+        }
+        if count == 0 {
+            return Ok(self.after_feed_forward(layer));
+        }
+
+        // The blob is borrowed from the source, the buffers from the arena: two fields.
+        let index = record.first_expert.saturating_add(expert.into());
+        let expert_record = model.palm().expert(index);
+        let aside = match shape.encoder.aside {
+            true => self.session.sums(),
+            false => 0,
+        };
+        let Session {
+            source,
+            arena,
+            plan,
+            ..
+        } = &mut *self.session;
+        let blob = source.expert(index, &expert_record);
+        let blob = blob.map_err(|reason| Error::Storage {
+            expert: index,
+            reason,
+        })?;
+        let Regions {
+            aside,
+            mut low,
+            states,
+            ..
+        } = Regions::of(arena, plan, aside);
+        let _ = carve_dispatch(&mut low, sizes);
+        let tokens: &mut [u32] = low.take(rows);
+        let gates: &mut [f32] = low.take(rows);
+        let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
+        let block = FeedForward::expert(model.palm(), blob, &expert_record);
+        let mut tile = Tile::carve(&mut low, block.is_integer(), rows, d_model, d_ff);
+        for (row, from) in tokens.iter().take(count).enumerate() {
+            let state = part(states, (*from as usize).saturating_mul(d_model), d_model);
+            set_row(&mut tile, row, wide, state, norm.as_ref());
+        }
+        let mut output = Output {
+            rows: if is_aside { aside } else { states },
+            stride: d_model,
+            op: Op::Add,
+            gated: Some(Gated {
+                factor: factor(&record),
+                gates: Gates::Each(tokens, gates),
+            }),
+        };
+        block.apply(&mut tile, wide, count, &mut output);
+        Ok(Stage::Expert {
+            layer,
+            expert,
+            token,
+        })
+    }
+}
+
+/// Carves the routes of a sequence of so many tokens, experts a token, and experts.
+fn carve_dispatch<'a>(
+    low: &mut Carver<'a>,
+    (tokens, top_k, experts): (usize, usize, usize),
+) -> Dispatch<'a> {
+    let places = tokens.saturating_mul(top_k);
+    Dispatch {
+        choices: low.take(places),
+        gates: low.take(places),
+        counts: low.take(experts),
+        top_k,
+        capacity: 0,
+    }
+}

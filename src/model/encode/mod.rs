@@ -1,0 +1,348 @@
+//! The encoder stack, in units of bounded work.
+
+mod attention;
+mod block;
+mod cross;
+mod feed_forward;
+
+use super::embedding::Embedding;
+use super::encoded::Encoded;
+use super::pieces::{add, normalize};
+use super::{Error, Progress, Session};
+use crate::format::{FeedForwardKind, LayerRecord};
+use crate::layers::mixture::{NoTrace, RouteTrace, Stack};
+use crate::layers::norm::NormKind;
+use crate::storage::WeightSource;
+use crate::tensor::NormWeights;
+use crate::tensor::arena::Carver;
+
+/// What the next unit does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// A layer begins.
+    Layer {
+        layer: u32,
+    },
+    /// K and V of a tile of tokens of a layer.
+    KeysValues {
+        layer: u32,
+        token: usize,
+    },
+    /// Attention of a tile.
+    Attention {
+        layer: u32,
+        token: usize,
+    },
+    /// Dense feed-forward of a tile.
+    Dense {
+        layer: u32,
+        token: usize,
+    },
+    /// Routes of a tile.
+    Routes {
+        layer: u32,
+        token: usize,
+    },
+    /// A tile of the tokens of one expert, from `token` on.
+    Expert {
+        layer: u32,
+        expert: u16,
+        token: usize,
+    },
+    /// What a layer leaves to its end: sums beside the stream, the norm after a mixture.
+    EndOfLayer {
+        layer: u32,
+    },
+    /// The mixture block's one decision.
+    BlockRoute,
+    /// K and V of a tile for one of the block's experts.
+    BlockKeysValues {
+        rank: usize,
+        token: usize,
+    },
+    /// Attention of a tile by one of the block's experts.
+    BlockAttention {
+        rank: usize,
+        token: usize,
+    },
+    /// Feed-forward of a tile by one of the block's experts.
+    BlockFeedForward {
+        rank: usize,
+        token: usize,
+    },
+    /// The sum of the block's experts joins the stream.
+    EndOfBlock,
+    /// The encoder's final norm.
+    FinalNorm,
+    /// Cross-attention K and V of a tile for a decoder layer.
+    Cross {
+        layer: u32,
+        token: usize,
+    },
+    Done,
+}
+
+/// An encoding under way: call [`Encoding::poll`] until it is ready, then [`Encoding::finish`].
+/// Dropping it cancels it.
+#[derive(Debug)]
+pub struct Encoding<'s, 'm, 'a, S> {
+    pub(super) session: &'s mut Session<'m, 'a, S>,
+    len: usize,
+    stage: Stage,
+}
+
+impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
+    /// Checks the source and embeds it.
+    pub(super) fn start(
+        session: &'s mut Session<'m, 'a, S>,
+        source: &[u32],
+    ) -> Result<Self, Error> {
+        if session.model.shape().decoder_only {
+            return Err(Error::NoEncoder);
+        }
+        let limit = session.limits.source as usize;
+        if source.is_empty() {
+            return Err(Error::EmptySource);
+        }
+        if source.len() > limit {
+            return Err(Error::SourceTooLong {
+                limit,
+                got: source.len(),
+            });
+        }
+        let vocab = session.model.palm().header().vocab;
+        if let Some(id) = source.iter().copied().find(|id| *id >= vocab) {
+            return Err(Error::TokenOutOfVocabulary { id, vocab });
+        }
+        let embedding = Embedding::new(&session.model, Stack::Encoder, session.norm_kind());
+        let d_model = session.model.shape().d_model.max(1);
+        let Regions { ids, states, .. } = session.encode_regions(false);
+        for (to, id) in ids.iter_mut().zip(source) {
+            *to = *id;
+        }
+        for (position, (row, id)) in states.chunks_exact_mut(d_model).zip(source).enumerate() {
+            embedding.row(*id, position, row);
+        }
+        Ok(Self {
+            session,
+            len: source.len(),
+            stage: Stage::Layer { layer: 0 },
+        })
+    }
+
+    /// Does one unit of work: at most one tile of tokens through one sublayer.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if an expert could not be read; the call may be repeated.
+    pub fn poll(&mut self) -> Result<Progress, Error> {
+        self.poll_traced(&mut NoTrace)
+    }
+
+    /// [`Encoding::poll`], with routing decisions shown to `trace`.
+    ///
+    /// # Errors
+    /// As [`Encoding::poll`].
+    pub fn poll_traced(&mut self, trace: &mut impl RouteTrace) -> Result<Progress, Error> {
+        self.stage = match self.stage {
+            Stage::Layer { layer } => self.first_of(layer),
+            Stage::KeysValues { layer, token } => self.keys_values(layer, token),
+            Stage::Attention { layer, token } => self.attention(layer, token),
+            Stage::Dense { layer, token } => self.dense(layer, token),
+            Stage::Routes { layer, token } => self.routes(layer, token, trace),
+            Stage::Expert {
+                layer,
+                expert,
+                token,
+            } => self.expert(layer, expert, token)?,
+            Stage::EndOfLayer { layer } => self.end_of_layer(layer, trace),
+            Stage::BlockRoute => self.block_route(trace),
+            Stage::BlockKeysValues { rank, token } => self.block_keys_values(rank, token)?,
+            Stage::BlockAttention { rank, token } => self.block_attention(rank, token)?,
+            Stage::BlockFeedForward { rank, token } => self.block_feed_forward(rank, token)?,
+            Stage::EndOfBlock => self.end_of_block(trace),
+            Stage::FinalNorm => self.final_norm(),
+            Stage::Cross { layer, token } => self.cross(layer, token),
+            Stage::Done => Stage::Done,
+        };
+        Ok(if self.stage == Stage::Done {
+            Progress::Ready
+        } else {
+            Progress::Pending
+        })
+    }
+
+    /// Does what is left.
+    ///
+    /// # Errors
+    /// As [`Encoding::poll`]; what was done until then is lost.
+    pub fn finish(self) -> Result<Encoded<'s, 'm, 'a, S>, Error> {
+        self.finish_traced(&mut NoTrace)
+    }
+
+    /// [`Encoding::finish`], with routing decisions shown to `trace`.
+    ///
+    /// # Errors
+    /// As [`Encoding::finish`].
+    pub fn finish_traced(
+        mut self,
+        trace: &mut impl RouteTrace,
+    ) -> Result<Encoded<'s, 'm, 'a, S>, Error> {
+        while self.poll_traced(trace)? == Progress::Pending {}
+        Ok(Encoded::new(self.session, self.len))
+    }
+
+    /// Tokens of the tile that begins at `token`, and where the next one begins.
+    fn tile_of(&self, token: usize) -> (usize, Option<usize>) {
+        let count = self.tile_rows().min(self.len.saturating_sub(token));
+        let next = token.saturating_add(count);
+        (count, (next < self.len && count > 0).then_some(next))
+    }
+
+    /// Rows of the tile buffers: the plan's.
+    fn tile_rows(&self) -> usize {
+        self.session
+            .model
+            .shape()
+            .tile
+            .min(self.session.limits.source as usize)
+    }
+
+    /// What a layer begins with. In parallel layers the feed-forward comes first: it starts from
+    /// the same x as attention, which then changes it.
+    fn first_of(&self, layer: u32) -> Stage {
+        if self.session.model.shape().parallel {
+            self.feed_forward_of(layer)
+        } else {
+            Stage::KeysValues { layer, token: 0 }
+        }
+    }
+
+    fn feed_forward_of(&self, layer: u32) -> Stage {
+        match self.session.model.palm().layer(layer).ff_kind {
+            FeedForwardKind::Dense => Stage::Dense { layer, token: 0 },
+            FeedForwardKind::Mixture => Stage::Routes { layer, token: 0 },
+        }
+    }
+
+    fn after_attention(&self, layer: u32) -> Stage {
+        if self.session.model.shape().parallel {
+            Stage::EndOfLayer { layer }
+        } else {
+            self.feed_forward_of(layer)
+        }
+    }
+
+    fn after_feed_forward(&self, layer: u32) -> Stage {
+        if self.session.model.shape().parallel {
+            Stage::KeysValues { layer, token: 0 }
+        } else {
+            Stage::EndOfLayer { layer }
+        }
+    }
+
+    /// Whether a layer's feed-forward is added up beside the stream.
+    fn is_aside(&self, record: &LayerRecord) -> bool {
+        let several = record.ff_kind == FeedForwardKind::Mixture && record.top_k > 1;
+        self.session.model.shape().parallel || several
+    }
+
+    fn end_of_layer(&mut self, layer: u32, trace: &mut impl RouteTrace) -> Stage {
+        let record = self.session.model.palm().layer(layer);
+        if self.is_aside(&record) {
+            let len = self.len_of_states();
+            let Regions { aside, states, .. } = self.session.encode_regions(true);
+            add(states.get_mut(..len).unwrap_or_default(), aside);
+        }
+        // A mixture's rows are complete only now; a dense block's were normalized by tile.
+        if record.ff_kind == FeedForwardKind::Mixture {
+            let post = self.after(record.ff_norm);
+            self.normalize(post);
+        }
+        trace.layer(Stack::Encoder, layer as usize, self.states());
+        let shape = self.session.model.shape();
+        let next = layer.saturating_add(1);
+        if (next as usize) < shape.encoder.layers {
+            Stage::Layer { layer: next }
+        } else if shape.block.is_some() {
+            Stage::BlockRoute
+        } else {
+            Stage::FinalNorm
+        }
+    }
+
+    fn final_norm(&mut self) -> Stage {
+        let index = self.session.model.palm().header().roles.encoder_final_norm;
+        self.normalize(self.session.norm(index));
+        Stage::Cross { layer: 0, token: 0 }
+    }
+
+    fn normalize(&mut self, norm: Option<(NormKind, NormWeights<'m>)>) {
+        let (len, d_model) = (self.len, self.session.model.shape().d_model);
+        let Regions { states, .. } = self.session.encode_regions(false);
+        normalize(states, d_model, len, norm);
+    }
+
+    /// Values of the states of the tokens that there are.
+    fn len_of_states(&self) -> usize {
+        let d_model = self.session.model.shape().d_model;
+        self.len.saturating_mul(d_model)
+    }
+
+    fn states(&mut self) -> &[f32] {
+        let len = self.len_of_states();
+        let Regions { states, .. } = self.session.encode_regions(false);
+        states.get(..len).unwrap_or_default()
+    }
+
+    /// The norm before a sublayer, if this model normalizes there.
+    fn pre_norm(&self, index: u16) -> Option<(NormKind, NormWeights<'m>)> {
+        let norm = self.session.norm(index);
+        norm.filter(|_| !self.session.is_post_norm())
+    }
+
+    /// The norm after a sublayer's residual sum, if this model normalizes there.
+    fn after(&self, index: u16) -> Option<(NormKind, NormWeights<'m>)> {
+        let norm = self.session.norm(index);
+        norm.filter(|_| self.session.is_post_norm())
+    }
+}
+
+/// The arena while the encoder's layers run.
+pub(super) struct Regions<'r> {
+    /// Sums of experts `[source, D]`, where the unit has them.
+    pub aside: &'r mut [f32],
+    pub low: Carver<'r>,
+    pub ids: &'r mut [u32],
+    pub states: &'r mut [f32],
+}
+
+impl<'r> Regions<'r> {
+    /// Cuts the arena: sums of `aside` values first, states and ids last.
+    pub fn of(arena: &'r mut [u8], plan: &super::MemoryPlan, aside: usize) -> Self {
+        let at = arena.len().saturating_sub(plan.encoder_states as usize);
+        let (low, states) = arena.split_at_mut_checked(at).unwrap_or_default();
+        let at = low.len().saturating_sub(plan.source_ids as usize);
+        let (low, ids) = low.split_at_mut_checked(at).unwrap_or_default();
+        let mut low = Carver::new(low);
+        Self {
+            aside: low.take(aside),
+            low,
+            ids: bytemuck::try_cast_slice_mut(ids).unwrap_or_default(),
+            states: bytemuck::try_cast_slice_mut(states).unwrap_or_default(),
+        }
+    }
+}
+
+impl<'m, S> Session<'m, '_, S> {
+    /// The arena while the encoder's layers run, with room for sums of experts if asked.
+    fn encode_regions(&mut self, aside: bool) -> Regions<'_> {
+        let aside = if aside { self.sums() } else { 0 };
+        Regions::of(self.arena, &self.plan, aside)
+    }
+
+    /// Values of the sums of experts.
+    fn sums(&self) -> usize {
+        let tokens = self.limits.source as usize;
+        tokens.saturating_mul(self.model.shape().d_model)
+    }
+}
