@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use palmtop::Limits;
-use palmtop::format::{FeedForwardKind, LayerRecord, Palm};
+use palmtop::format::{FeedForwardKind, LayerRecord, Palm, Policy};
 
 /// A block of memory, alive from the unit `first` to the unit `last`, both included.
 #[derive(Debug)]
@@ -25,12 +25,18 @@ pub struct Timeline {
 #[derive(Clone, Copy)]
 struct Heads {
     count: u128,
+    /// Heads of keys and values.
+    kv_count: u128,
     width: u128,
 }
 
 impl Heads {
     fn inner(self) -> u128 {
         self.count * self.width
+    }
+
+    fn kv_inner(self) -> u128 {
+        self.kv_count * self.width
     }
 }
 
@@ -48,7 +54,7 @@ fn round_up(bytes: u128, to: u128) -> u128 {
 impl Sizes<'_, '_> {
     /// Keys and values of one layer. int8: a scale per head vector, and whole words.
     fn keys_values(&self, positions: u128, heads: Heads) -> u128 {
-        let vectors = positions * heads.count;
+        let vectors = positions * heads.kv_count;
         if self.int8 {
             2 * (vectors * 4 + round_up(vectors * heads.width, 4))
         } else {
@@ -60,7 +66,11 @@ impl Sizes<'_, '_> {
     /// same rows later take inputs of `inner` values. Floats: D values; wider inputs stay where
     /// they were computed.
     fn tile(&self, rows: u128, inner: u128) -> u128 {
-        if self.int8 {
+        self.tile_of(self.int8, rows, inner)
+    }
+
+    fn tile_of(&self, integer: bool, rows: u128, inner: u128) -> u128 {
+        if integer {
             rows * round_up(self.d_model.max(inner), 16) + rows * 4 + rows * 4
         } else {
             rows * self.d_model * 4
@@ -86,6 +96,25 @@ impl Sizes<'_, '_> {
         self.palm.tensor(tensor).unwrap().rows.into()
     }
 
+    /// The input rows of a layer's experts, which are quantized or not whatever the model is: the
+    /// greater of those that there are.
+    fn expert_tile(&self, layer: &LayerRecord, rows: u128, inner: u128) -> u128 {
+        let first = layer.first_expert;
+        (first..first + u32::from(layer.experts))
+            .map(|expert| {
+                let wi = self.palm.tensor(self.palm.expert(expert).wi).unwrap();
+                self.tile_of(wi.format.is_integer(), rows, inner)
+            })
+            .max()
+            .unwrap()
+    }
+
+    /// Whether a layer's outputs are added up beside the stream.
+    fn is_aside(&self, layer: &LayerRecord) -> bool {
+        let mixture = layer.ff_kind == FeedForwardKind::Mixture;
+        self.palm.header().parallel || (mixture && layer.top_k > 1)
+    }
+
     /// Hidden width of the widest expert of a layer.
     fn widest_expert(&self, layer: &LayerRecord) -> u128 {
         (0..u32::from(layer.experts))
@@ -101,60 +130,147 @@ impl Timeline {
             regions: Vec::new(),
             units: Vec::new(),
         };
-        let states = time.encode(palm, limits);
-        let cross = time.cross(palm, limits);
-        let end = time.unit("last of the source");
-        time.alive("encoder states", states, 0, end);
+        let sizes = Sizes::of(palm);
+        let mut cross = Vec::new();
+        if !palm.header().decoder_only {
+            let states = time.encode(palm, limits);
+            cross = time.cross(palm, limits);
+            let end = time.unit("last of the source");
+            time.alive("encoder states", states, 0, end);
+        }
         let start = time.decode(palm, limits);
         let end = time.units.len() - 1;
         for (bytes, first) in cross {
             time.alive("cross K/V", bytes, first, end);
         }
         let header = palm.header();
-        let sizes = Sizes::of(palm);
         let own = sizes.keys_values(limits.target.into(), decoder(palm));
         for _ in 0..u128::from(header.decoder_layers) * u128::from(limits.beams) {
             time.alive("self K/V", own, start, end);
         }
         time.alive("decoder state", sizes.d_model * 4, start, end);
+        let encoder = u32::from(header.encoder_layers);
+        let mut layers = (encoder..header.layer_count()).map(|index| palm.layer(index));
+        if layers.any(|layer| sizes.is_aside(&layer)) {
+            time.alive("sum of experts", sizes.d_model * 4, start, end);
+        }
         time
     }
 
-    /// The encoder's layers; gives the bytes of the states, which live longer.
+    /// The encoder's layers and the mixture block; gives the bytes of the states, which live longer.
     fn encode(&mut self, palm: &Palm<'_>, limits: Limits) -> u128 {
         let (sizes, header) = (Sizes::of(palm), palm.header());
         let source = u128::from(limits.source);
         let rows = source.min(header.tile.into());
+        let sums = source * sizes.d_model * 4;
         let heads = Heads {
             count: header.encoder_heads.into(),
+            kv_count: header.encoder_kv_heads.into(),
             width: header.encoder_d_kv.into(),
         };
+        let begin = self.units.len();
         for index in 0..u32::from(header.encoder_layers) {
             let layer = palm.layer(index);
-            let first = self.unit("encoder keys and values");
-            self.linear(&sizes, rows, heads.inner());
-            let last = self.unit("encoder attention");
-            self.linear(&sizes, rows, heads.inner());
-            self.now("scores", sizes.attention(source, heads));
-            self.alive("encoder K/V", sizes.keys_values(source, heads), first, last);
-            if layer.ff_kind == FeedForwardKind::Dense {
-                self.unit("encoder feed-forward");
-                self.linear(&sizes, rows, sizes.rows_of(layer.wi));
+            if !header.parallel {
+                self.encoder_attention(&sizes, source, rows, heads);
+                let (first, last) = self.encoder_feed_forward(&sizes, &layer, source, rows);
+                if sizes.is_aside(&layer) {
+                    self.alive("sums of experts", sums, first, last);
+                }
                 continue;
             }
-            let experts = u128::from(layer.experts);
-            let first = self.unit("routes");
-            self.now("a normed row", sizes.d_model * 4);
-            self.now("probabilities", experts * 4);
-            let last = self.unit("experts");
-            self.now("gather list", rows * 4);
-            self.now("gates of the gathered", rows * 4);
-            self.linear(&sizes, rows, sizes.widest_expert(&layer));
-            self.alive("choices", round_up(source * 2, 4), first, last);
-            self.alive("gates", source * 4, first, last);
-            self.alive("counts", experts * 4, first, last);
+            // The feed-forward first, from the x that attention then changes.
+            let (first, _) = self.encoder_feed_forward(&sizes, &layer, source, rows);
+            let last = self.encoder_attention(&sizes, source, rows, heads);
+            self.alive("sums of experts", sums, first, last);
         }
-        source * sizes.d_model * 4
+        if let Some(index) = header.block_index() {
+            self.block(&sizes, &palm.layer(index), source, rows, heads);
+        }
+        let mut layers = (0..u32::from(header.encoder_layers)).map(|index| palm.layer(index));
+        if layers.any(|layer| layer.policy == Policy::Hash) {
+            self.alive("ids", source * 4, begin, self.units.len() - 1);
+        }
+        sums
+    }
+
+    fn encoder_attention(
+        &mut self,
+        sizes: &Sizes<'_, '_>,
+        source: u128,
+        rows: u128,
+        heads: Heads,
+    ) -> usize {
+        let first = self.unit("encoder keys and values");
+        self.linear(sizes, rows, heads.inner());
+        let last = self.unit("encoder attention");
+        self.linear(sizes, rows, heads.inner());
+        self.now("scores", sizes.attention(source, heads));
+        self.alive("encoder K/V", sizes.keys_values(source, heads), first, last);
+        last
+    }
+
+    /// Gives the first and the last unit.
+    fn encoder_feed_forward(
+        &mut self,
+        sizes: &Sizes<'_, '_>,
+        layer: &LayerRecord,
+        source: u128,
+        rows: u128,
+    ) -> (usize, usize) {
+        if layer.ff_kind == FeedForwardKind::Dense {
+            let unit = self.unit("encoder feed-forward");
+            self.linear(sizes, rows, sizes.rows_of(layer.wi));
+            return (unit, unit);
+        }
+        let (experts, places) = (u128::from(layer.experts), source * u128::from(layer.top_k));
+        let first = self.unit("routes");
+        self.now("a normed row", sizes.d_model * 4);
+        self.now("probabilities", experts * 4);
+        let last = self.unit("experts");
+        self.now("gather list", rows * 4);
+        self.now("gates of the gathered", rows * 4);
+        self.expert(sizes, layer, rows);
+        self.alive("choices", round_up(places * 2, 4), first, last);
+        self.alive("gates", places * 4, first, last);
+        self.alive("counts", experts * 4, first, last);
+        (first, last)
+    }
+
+    /// The mixture block: one decision, then its experts one after another over all tokens.
+    fn block(
+        &mut self,
+        sizes: &Sizes<'_, '_>,
+        layer: &LayerRecord,
+        source: u128,
+        rows: u128,
+        heads: Heads,
+    ) {
+        let first = self.unit("block route");
+        self.now("mean", sizes.d_model * 4);
+        self.now("a normed row", sizes.d_model * 4);
+        self.now("probabilities", u128::from(layer.experts) * 4);
+        if sizes.palm.expert(layer.first_expert).has_attention() {
+            let first = self.unit("block keys and values");
+            self.now("tile", sizes.expert_tile(layer, rows, 0));
+            self.now("wide rows", sizes.wide(rows, heads.inner()));
+            let last = self.unit("block attention");
+            self.now("tile", sizes.expert_tile(layer, rows, heads.inner()));
+            self.now("wide rows", sizes.wide(rows, heads.inner()));
+            self.now("scores", sizes.attention(source, heads));
+            self.alive("block K/V", sizes.keys_values(source, heads), first, last);
+        }
+        let last = self.unit("block experts");
+        self.expert(sizes, layer, rows);
+        let chosen = u128::from(layer.top_k);
+        self.alive("choices", round_up(chosen * 2, 4) + chosen * 4, first, last);
+        self.alive("sums of experts", source * sizes.d_model * 4, first, last);
+    }
+
+    fn expert(&mut self, sizes: &Sizes<'_, '_>, layer: &LayerRecord, rows: u128) {
+        let width = sizes.widest_expert(layer);
+        self.now("tile", sizes.expert_tile(layer, rows, width));
+        self.now("wide rows", sizes.wide(rows, width));
     }
 
     /// Cross-attention K/V: how many bytes each layer has, and from when on.
@@ -168,7 +284,7 @@ impl Timeline {
                 let unit = self.unit("cross keys and values");
                 // Encoder states are not wider than D: the tile holds nothing else here.
                 self.now("tile", sizes.tile(rows, 0));
-                self.now("wide rows", sizes.wide(rows, heads.inner()));
+                self.now("wide rows", sizes.wide(rows, heads.kv_inner()));
                 (bytes, unit)
             })
             .collect()
@@ -186,17 +302,25 @@ impl Timeline {
                 ("self-attention", limits.target),
                 ("cross-attention", limits.source),
             ] {
+                if header.decoder_only && what == "cross-attention" {
+                    continue;
+                }
                 self.unit(what);
                 self.linear(&sizes, 1, heads.inner());
                 self.now("scores", sizes.attention(keys.into(), heads));
             }
-            self.unit("decoder feed-forward");
             if layer.ff_kind == FeedForwardKind::Dense {
+                self.unit("decoder feed-forward");
                 self.linear(&sizes, 1, sizes.rows_of(layer.wi));
-            } else {
-                self.now("probabilities", u128::from(layer.experts) * 4);
-                self.linear(&sizes, 1, sizes.widest_expert(&layer));
+                continue;
             }
+            let first = self.unit("decoder routes");
+            self.now("a normed row", sizes.d_model * 4);
+            self.now("probabilities", u128::from(layer.experts) * 4);
+            let last = self.unit("decoder experts");
+            self.expert(&sizes, &layer, 1);
+            let chosen = u128::from(layer.top_k);
+            self.alive("choices", round_up(chosen * 2, 4) + chosen * 4, first, last);
         }
         self.unit("head");
         self.now("tile", sizes.tile(1, 0));
@@ -258,6 +382,7 @@ impl<'p, 'm> Sizes<'p, 'm> {
 fn decoder(palm: &Palm<'_>) -> Heads {
     Heads {
         count: palm.header().decoder_heads.into(),
+        kv_count: palm.header().decoder_kv_heads.into(),
         width: palm.header().decoder_d_kv.into(),
     }
 }
