@@ -10,6 +10,10 @@ mod include;
 pub mod kernels;
 mod layers;
 mod model;
+pub mod mixture {
+    //! Experts with sizes that the compiler knows.
+    pub use crate::layers::mixture::{Choice, Dispatch, ExpertTable, Full, Gate, Place, Router};
+}
 pub mod storage;
 mod tensor;
 pub mod text;

@@ -3,8 +3,8 @@
 use super::bytes::{span, u8_at, u32_at};
 use super::check;
 use super::{
-    EXPERT_RECORD_LEN, ExpertRecord, FormatError, HEADER_LEN, Header, LAYER_RECORD_LEN,
-    LayerRecord, MAGIC, NONE16, Section, TENSOR_RECORD_LEN, TensorRecord,
+    EXPERT_RECORD_LEN, ExpertRecord, FeedForwardKind, FormatError, HEADER_LEN, Header,
+    LAYER_RECORD_LEN, LayerRecord, MAGIC, NONE16, Section, TENSOR_RECORD_LEN, TensorRecord,
 };
 
 /// A `.palm` image whose header and tables have been checked.
@@ -128,6 +128,18 @@ impl<'m> Palm<'m> {
     pub const fn layer(&self, index: u32) -> LayerRecord {
         let at = self.header.layers.offset as usize + index as usize * LAYER_RECORD_LEN;
         LayerRecord::read(self.bytes, at)
+    }
+
+    /// Entry `index` of the layer table, if it is there and its feed-forward is a mixture.
+    pub const fn mixture(&self, index: u32) -> Option<LayerRecord> {
+        if index >= self.header.layers.count {
+            return None;
+        }
+        let layer = self.layer(index);
+        match layer.ff_kind {
+            FeedForwardKind::Mixture => Some(layer),
+            FeedForwardKind::Dense => None,
+        }
     }
 
     /// Expert `index` of the expert table.

@@ -14,6 +14,11 @@ pub(crate) struct FeedForward<'m> {
 }
 
 impl<'m> FeedForward<'m> {
+    /// Hidden width.
+    pub fn width(&self) -> usize {
+        self.wi.rows
+    }
+
     /// Whether its inputs are quantized.
     pub fn is_integer(&self) -> bool {
         self.wi.is_integer()

@@ -10,7 +10,9 @@ use crate::format::{FeedForwardKind, LayerRecord};
 use crate::layers::attention::{Attending, Scratch, Span};
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::kv_cache::KvCache;
-use crate::layers::mixture::{NoTrace, RouteTrace, Router, Stack, TokenAt, normalize_pair, waits};
+use crate::layers::mixture::{
+    NoTrace, RouteTrace, RouterView, Stack, TokenAt, normalize_pair, waits,
+};
 use crate::layers::norm::NormKind;
 use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
@@ -445,7 +447,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         if let Some((kind, weights)) = norm {
             kind.apply(&weights, row);
         }
-        let router = Router::resident(model.palm(), &record);
+        let router = RouterView::resident(model.palm(), &record);
         router.choose(row, at, probabilities, (chosen, gates), trace);
         if waits(&record) {
             // A token by itself always finds room.

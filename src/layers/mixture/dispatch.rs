@@ -1,5 +1,6 @@
 //! Places at the experts: which tokens of a sequence each expert takes.
 
+use super::router::Choice;
 use super::trace::{Route, RouteTrace, Stack};
 use crate::format::{LayerRecord, Policy};
 
@@ -10,7 +11,7 @@ const DROPPED: u16 = u16::MAX;
 const EPSILON: f32 = f32::EPSILON;
 
 /// Where the tokens of a sequence go: `top_k` places a token.
-pub(crate) struct Dispatch<'a> {
+pub(crate) struct DispatchView<'a> {
     /// Expert of each place, or [`DROPPED`].
     pub choices: &'a mut [u16],
     pub gates: &'a mut [f32],
@@ -19,6 +20,11 @@ pub(crate) struct Dispatch<'a> {
     pub top_k: usize,
     /// Most tokens an expert takes; 0: no limit.
     pub capacity: u32,
+}
+
+/// Whether an expert that was asked for so many places has one more: `cumsum <= capacity`.
+const fn has_room(asked: u32, capacity: u32) -> bool {
+    capacity == 0 || asked < capacity
 }
 
 /// The capacity of a layer's experts for a call with so many tokens; 0: no limit.
@@ -32,7 +38,7 @@ pub(crate) fn capacity_of(record: &LayerRecord, tokens: usize) -> u32 {
     }
 }
 
-impl Dispatch<'_> {
+impl DispatchView<'_> {
     /// The places of `token`.
     pub fn of(&mut self, token: usize) -> (&mut [u16], &mut [f32]) {
         let start = token.saturating_mul(self.top_k);
@@ -57,8 +63,8 @@ impl Dispatch<'_> {
         let Some(count) = self.counts.get_mut(expert) else {
             return (expert, false);
         };
+        let kept = has_room(*count, capacity);
         *count = count.saturating_add(1);
-        let kept = capacity == 0 || *count <= capacity;
         if !kept {
             *choice = DROPPED;
             *gate = 0.0;
@@ -162,4 +168,84 @@ fn show(
 /// Whether a layer's places are given only when all its tokens have chosen.
 pub(crate) fn waits(record: &LayerRecord) -> bool {
     record.policy == Policy::Nllb
+}
+
+/// A token at an expert, and the weight of its output.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Position of the token in its sequence.
+    pub token: u32,
+    /// wᵢ.
+    pub weight: f32,
+}
+
+/// An expert has no place left: nothing of it is added for this token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Full;
+
+impl core::fmt::Display for Full {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "the expert's capacity is used up")
+    }
+}
+
+impl core::error::Error for Full {}
+
+/// The tokens of a sequence at their experts: `CAPACITY` places at each of `EXPERTS` experts, given
+/// in the order of the calls. No sizes of zero:
+///
+/// ```
+/// # use palmtop::mixture::{Choice, Dispatch, Full};
+/// let mut dispatch = Dispatch::<4, 2>::new();
+/// let first = |expert| Choice { expert, weight: 0.75 };
+/// assert_eq!(dispatch.place(0, first(3)), Ok(()));
+/// assert_eq!(dispatch.place(1, first(3)), Ok(()));
+/// assert_eq!(dispatch.place(2, first(3)), Err(Full));
+/// assert_eq!(dispatch.tokens_of(3).len(), 2);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Dispatch<const EXPERTS: usize, const CAPACITY: usize> {
+    queues: [heapless::Vec<Place, CAPACITY>; EXPERTS],
+}
+
+impl<const EXPERTS: usize, const CAPACITY: usize> Dispatch<EXPERTS, CAPACITY> {
+    /// All places free.
+    pub const fn new() -> Self {
+        const {
+            assert!(
+                EXPERTS > 0 && CAPACITY > 0,
+                "no experts, or no room at them"
+            )
+        };
+        Self {
+            queues: [const { heapless::Vec::new() }; EXPERTS],
+        }
+    }
+
+    /// Takes the next place at the chosen expert for `token`.
+    ///
+    /// # Errors
+    /// [`Full`] where `CAPACITY` tokens came before, or there is no such expert.
+    pub fn place(&mut self, token: u32, choice: Choice) -> Result<(), Full> {
+        let queue = self.queues.get_mut(usize::from(choice.expert));
+        let weight = choice.weight;
+        let queue = queue.filter(|queue| has_room(queue.len() as u32, CAPACITY as u32));
+        match queue.map(|queue| queue.push(Place { token, weight })) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(Full),
+        }
+    }
+
+    /// The tokens of an expert, in the order in which they came; none for an expert that is not.
+    pub fn tokens_of(&self, expert: u16) -> &[Place] {
+        let queue = self.queues.get(usize::from(expert));
+        queue.map_or(&[], |queue| queue.as_slice())
+    }
+}
+
+impl<const EXPERTS: usize, const CAPACITY: usize> Default for Dispatch<EXPERTS, CAPACITY> {
+    fn default() -> Self {
+        Self::new()
+    }
 }

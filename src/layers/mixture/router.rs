@@ -4,13 +4,14 @@
 //! (`NllbMoeTop2Router`); Jiang et al. 2024 (`MixtralSparseMoeBlock`); Roller et al. 2021 for
 //! routing by token.
 
+use super::dispatch::{normalize_pair, waits};
 use super::trace::{Route, RouteTrace, Stack};
 use crate::format::{LayerRecord, Palm, Policy};
 use crate::kernels::{float, softmax};
 use crate::tensor::{Matrix, bytes};
 
 /// The rule by which a layer's tokens find their experts.
-pub(crate) struct Router<'m> {
+pub(crate) struct RouterView<'m> {
     policy: Policy,
     experts: usize,
     weights: Matrix<'m>,
@@ -50,7 +51,7 @@ impl TokenAt {
     }
 }
 
-impl<'m> Router<'m> {
+impl<'m> RouterView<'m> {
     /// The router of a layer.
     pub fn resident(palm: &Palm<'m>, record: &LayerRecord) -> Self {
         Self {
@@ -165,4 +166,89 @@ fn greatest(values: &[f32], chosen: &[u16]) -> usize {
         }
     }
     best
+}
+
+/// An expert that a token goes to, and the weight of its output.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Choice {
+    /// Index of the expert in its layer.
+    pub expert: u16,
+    /// wᵢ.
+    pub weight: f32,
+}
+
+/// What the router says of a token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gate<const EXPERTS: usize, const TOP_K: usize> {
+    /// p = softmax(W·h).
+    pub probabilities: [f32; EXPERTS],
+    /// S with its weights, best first.
+    pub chosen: [Choice; TOP_K],
+}
+
+/// g: from a token's normed state to its `TOP_K` of `EXPERTS` experts.
+#[derive(Debug, Clone, Copy)]
+pub struct Router<'m, const EXPERTS: usize, const TOP_K: usize> {
+    palm: Palm<'m>,
+    record: LayerRecord,
+}
+
+impl<'m, const EXPERTS: usize, const TOP_K: usize> Router<'m, EXPERTS, TOP_K> {
+    /// The router of `layer` (an index of the layer table: the encoder's, then the decoder's, then
+    /// the mixture block).
+    ///
+    /// # Panics
+    /// In a `const` it does not compile, elsewhere it panics, where the layer has another number of
+    /// experts, or sends a token to another number of them; [`Router::try_of`] gives `None`.
+    pub const fn of(palm: &Palm<'m>, layer: u32) -> Self {
+        match Self::try_of(palm, layer) {
+            Some(router) => router,
+            None => panic!("the layer has no router of these sizes"),
+        }
+    }
+
+    /// [`Router::of`], or `None` where the sizes are others.
+    pub const fn try_of(palm: &Palm<'m>, layer: u32) -> Option<Self> {
+        match palm.mixture(layer) {
+            Some(record)
+                if record.experts as usize == EXPERTS && record.top_k as usize == TOP_K =>
+            {
+                Some(Self {
+                    palm: *palm,
+                    record,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// p = softmax(W·h); S, the `TOP_K` greatest; their weights by the layer's policy. Routing by
+    /// position or token takes the first of either.
+    pub fn gate(&self, h: &[f32]) -> Gate<EXPERTS, TOP_K> {
+        let mut probabilities = [0.0; EXPERTS];
+        let (mut experts, mut weights) = ([0; TOP_K], [0.0; TOP_K]);
+        let at = TokenAt {
+            stack: Stack::Encoder,
+            layer: 0,
+            token: 0,
+            id: 0,
+        };
+        let places = (&mut experts[..], &mut weights[..]);
+        let view = RouterView::resident(&self.palm, &self.record);
+        view.choose(h, at, &mut probabilities, places, &mut super::NoTrace);
+        if waits(&self.record) {
+            normalize_pair(&mut weights);
+        }
+        let mut chosen = [Choice::default(); TOP_K];
+        for (choice, (expert, weight)) in chosen.iter_mut().zip(experts.iter().zip(weights)) {
+            *choice = Choice {
+                expert: *expert,
+                weight,
+            };
+        }
+        Gate {
+            probabilities,
+            chosen,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::format::{ExpertRecord, LayerRecord};
 use crate::layers::attention::{Attending, Scratch, Span};
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::kv_cache::KvCache;
-use crate::layers::mixture::{RouteTrace, Router, Stack, TokenAt};
+use crate::layers::mixture::{RouteTrace, RouterView, Stack, TokenAt};
 use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
 use crate::model::pieces::{add, copy, factor, fill, rows_from, sort_by_expert, store_keys_values};
@@ -94,7 +94,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             token: 0,
             id: 0,
         };
-        let router = Router::resident(model.palm(), &record);
+        let router = RouterView::resident(model.palm(), &record);
         router.choose(mean, at, probabilities, (experts, gates), trace);
         at.show_placed(probabilities, (experts, gates), trace);
         sort_by_expert(experts, gates);

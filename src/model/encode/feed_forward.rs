@@ -2,7 +2,9 @@
 
 use super::{Encoding, Regions, Stage};
 use crate::layers::feed_forward::FeedForward;
-use crate::layers::mixture::{Dispatch, RouteTrace, Router, Stack, TokenAt, capacity_of, waits};
+use crate::layers::mixture::{
+    DispatchView, RouteTrace, RouterView, Stack, TokenAt, capacity_of, waits,
+};
 use crate::layers::tile::Tile;
 use crate::model::pieces::{copy, factor, fill, normalize, rows_from, set_row};
 use crate::model::{Error, Session};
@@ -81,7 +83,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             dispatch.counts.fill(0);
             aside.fill(0.0);
         }
-        let router = Router::resident(model.palm(), &record);
+        let router = RouterView::resident(model.palm(), &record);
         let (stack, layer_of_stack) = (Stack::Encoder, layer as usize);
         for token in token..token.saturating_add(count) {
             copy(row, part(states, token.saturating_mul(d_model), d_model));
@@ -210,9 +212,9 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
 fn carve_dispatch<'a>(
     low: &mut Carver<'a>,
     (tokens, top_k, experts): (usize, usize, usize),
-) -> Dispatch<'a> {
+) -> DispatchView<'a> {
     let places = tokens.saturating_mul(top_k);
-    Dispatch {
+    DispatchView {
         choices: low.take(places),
         gates: low.take(places),
         counts: low.take(experts),
