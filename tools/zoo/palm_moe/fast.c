@@ -146,6 +146,33 @@ void router_bwd(long N, long D, long m, const act *restrict h, const float *rest
     }
 }
 
+/* y = dropout(x) of float32; the backward pass is the same call. */
+void drop(long n, const float *restrict x, uint32_t seed, uint32_t cut, float scale,
+          float *restrict y) {
+    for (long i = 0; i < n; i++) y[i] = x[i] * mask((uint32_t)i, seed, cut, scale);
+}
+
+/* Rows sorted by expert: for each w [N, m] that is not zero its row in `rows` and its value in
+ * `share`, those of expert 0 first; counts [m]. */
+void sort_fwd(long N, long m, const float *w, int64_t *rows, float *share, int64_t *counts) {
+    for (long e = 0; e < m; e++) {
+        counts[e] = 0;
+        for (long i = 0; i < N; i++)
+            if (w[i * m + e] != 0) {
+                *rows++ = i;
+                *share++ = w[i * m + e];
+                counts[e]++;
+            }
+    }
+}
+/* y [N, D] (zeroed) += x [n, D] at its rows. */
+void scatter(long n, long D, const int64_t *rows, const act *restrict x, float *restrict y) {
+    for (long i = 0; i < n; i++) {
+        float *o = y + rows[i] * D;
+        for (long d = 0; d < D; d++) o[d] += up(x[i * D + d]);
+    }
+}
+
 /* Sixteen floats at a time, spelled out: compilers unroll these short loops into scalars. */
 typedef float vec __attribute__((vector_size(64)));
 typedef uint32_t uvec __attribute__((vector_size(64)));

@@ -1,10 +1,10 @@
 """The training forward pass with fused kernels (fast.c).
 
 It reproduces the plain module and its gradients up to rounding (`python -m palm_moe.selfcheck`
-compares them). All experts of a layer are computed side by side as one wide feed-forward, whose
-hidden values are multiplied by the token's weights, most of which are zero: no gathering of
-tokens, and one large product instead of many small ones. As attention and feed-forward stand in
-parallel, they share one product at the entrance of a layer and one at its exit.
+compares them). As attention and a dense feed-forward stand in parallel, they share one product at
+the entrance of a layer and one at its exit. The tokens of a sparse layer are sorted by expert, or,
+where more than half of the experts are chosen, all of them are computed side by side as one wide
+feed-forward, whose hidden values are multiplied by the token's weights.
 
 Activations are float32 or bfloat16, whichever the processor multiplies faster; the residual
 stream, norms, softmax and router are float32 in either case.
@@ -238,6 +238,73 @@ class Core(torch.autograd.Function):
         return ga, gkv, gw, None, None, None
 
 
+class Sparse(torch.autograd.Function):
+    """sum of w ff(h) for rows h [N, D], w [N, m] with k of each row not zero. Only the chosen
+    experts are computed: rows are sorted by expert."""
+
+    @staticmethod
+    def forward(ctx, h, w, k, relu, p, *weights):
+        m, (n, d) = w.shape[1], h.shape
+        first = [torch.cat(weights[3 * e:3 * e + 2]).to(ACT) for e in range(m)]
+        last = [weights[3 * e + 2].to(ACT) for e in range(m)]
+        f = last[0].shape[1]
+        rows, counts = torch.empty(n * k, dtype=torch.long), torch.empty(m, dtype=torch.long)
+        share = torch.empty(n * k)
+        call("sort_fwd", n, m, w, rows, share, counts)
+        ends = counts.cumsum(0).tolist()
+        cuts = list(zip([0] + ends, ends))
+        x = h.index_select(0, rows)
+        a, hidden = torch.empty(n * k, 2 * f, dtype=ACT), torch.empty(n * k, f, dtype=ACT)
+        y, total = torch.empty(n * k, d, dtype=ACT), torch.zeros(n, d)
+        for e, (i, j) in enumerate(cuts):
+            torch.mm(x[i:j], first[e].t(), out=a[i:j])
+        ctx.drop = dropout(p)
+        call("glu_fwd", n * k, 1, f, a, 2 * f, 0, f, ctypes.c_int(relu), share, *ctx.drop, hidden, f)
+        for e, (i, j) in enumerate(cuts):
+            torch.mm(hidden[i:j], last[e].t(), out=y[i:j])
+        call("scatter", n * k, d, rows, y, total)
+        ctx.save_for_backward(w, rows, share, x, a, hidden, *first, *last)
+        ctx.cuts, ctx.relu, ctx.shape = cuts, relu, (n, d, f, m, k)
+        return total.to(ACT)
+
+    @staticmethod
+    def backward(ctx, g):
+        w, rows, share, x, a, hidden, *both = ctx.saved_tensors
+        n, d, f, m, k = ctx.shape
+        first, last = both[:m], both[m:]
+        g = g.index_select(0, rows)
+        gh, ga, gx = torch.empty_like(hidden), torch.empty_like(a), torch.empty_like(x)
+        gs, total, gw = torch.empty(n * k), torch.zeros(n, d), torch.zeros_like(w)
+        grads = []
+        for e, (i, j) in enumerate(ctx.cuts):
+            torch.mm(g[i:j], last[e], out=gh[i:j])
+        call("glu_bwd", n * k, 1, f, a, 2 * f, 0, f, ctypes.c_int(ctx.relu), share, *ctx.drop, gh, f,
+             ga, gs)
+        for e, (i, j) in enumerate(ctx.cuts):
+            torch.mm(ga[i:j], first[e], out=gx[i:j])
+            gate_up = ga[i:j].t().mm(x[i:j]).float()
+            grads += [gate_up[:f], gate_up[f:], g[i:j].t().mm(hidden[i:j]).float()]
+            gw[rows[i:j], e] = gs[i:j]
+        call("scatter", n * k, d, rows, gx, total)
+        return total.to(ACT), gw, None, None, None, *grads
+
+
+class Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, p):
+        ctx.drop = dropout(p)
+        y = torch.empty_like(x)
+        call("drop", x.numel(), x, *ctx.drop, y)
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        g = g.contiguous()
+        gx = torch.empty_like(g)
+        call("drop", g.numel(), g, *ctx.drop, gx)
+        return gx, None
+
+
 class Pass:
     """One forward pass: what all its layers need to know."""
 
@@ -268,6 +335,11 @@ class Pass:
 
     def join(self, h, kv, att, shape, ffs, w):
         """att(h) + sum of w ff(h), for rows h; `att` and `ffs` may be missing."""
+        if w is not None and self.cfg["num_experts_per_tok"] * 2 <= len(ffs):
+            y = Sparse.apply(h, w, self.cfg["num_experts_per_tok"], GATED[ffs[0].kind] == "relu",
+                             self.p, *(m.weight for ff in ffs
+                                       for m in (ff.gate_proj, ff.up_proj, ff.down_proj)))
+            return y + self.join(h, kv, att, shape, [], None)
         first = []
         if att is not None:
             first = [att.q_proj] + ([att.k_proj, att.v_proj] if kv is None else [])
@@ -282,7 +354,7 @@ class Pass:
 
     def embed(self, ids):
         x = self.model.shared(ids).flatten(0, 1)
-        return torch.nn.functional.dropout(x, self.p) if self.p else x
+        return Dropout.apply(x, self.p) if self.p else x
 
     def encode(self, src, mask):
         (b, n), model = src.shape, self.model
