@@ -57,7 +57,7 @@ impl<S: WeightSource> Session<'_, '_, S> {
         }
         let mut hidden = 0;
         let mut decoder = if self.model.shape().decoder_only {
-            self.decoder()?
+            self.decoder_only()?
         } else {
             let mut encoded = self.encode(ids)?;
             let mut digest = CRC.digest();

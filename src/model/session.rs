@@ -97,11 +97,11 @@ impl<'m, 'a, S: WeightSource> Session<'m, 'a, S> {
         &self.source
     }
 
-    /// The decoder of a decoder-only model, at position 0.
+    /// The decoder of a decoder-only model, at position 0: such a model's own way in.
     ///
     /// # Errors
     /// [`Error::HasEncoder`] if the model has an encoder: then [`Session::encode`] leads to it.
-    pub fn decoder(&mut self) -> Result<Decoder<'_, 'm, 'a, S>, Error> {
+    pub fn decoder_only(&mut self) -> Result<Decoder<'_, 'm, 'a, S>, Error> {
         if self.model.shape().decoder_only {
             Ok(Decoder::new(self, 0))
         } else {
