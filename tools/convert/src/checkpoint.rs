@@ -138,12 +138,9 @@ impl<'p> Checkpoint<'p> {
         self.tensors.contains_key(name)
     }
 
-    /// A tensor's values as f32.
-    ///
-    /// # Errors
-    /// If it is missing, has another shape or an unknown type, or holds NaN or an infinity.
-    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ConvertError> {
-        let Some(place) = self.tensors.get(name).cloned() else {
+    /// Where a tensor lies: its file, type and bytes.
+    fn find(&self, name: &str, shape: &[usize]) -> Result<(&str, Dtype, &[u8]), ConvertError> {
+        let Some(place) = self.tensors.get(name) else {
             return Err(ConvertError::MissingTensor {
                 file: self.list.clone(),
                 tensor: name.to_owned(),
@@ -151,27 +148,83 @@ impl<'p> Checkpoint<'p> {
             });
         };
         let Some(shard) = self.shards.get(place.shard) else {
-            return Ok(Vec::new());
+            return Ok(("", place.dtype, &[]));
         };
-        let (file, tensor) = (shard.file.clone(), name.to_owned());
         if place.shape != shape {
-            let (found, expected) = (place.shape, shape.to_vec());
             return Err(ConvertError::Shape {
-                file,
-                tensor,
-                found,
-                expected,
+                file: shard.file.clone(),
+                tensor: name.to_owned(),
+                found: place.shape.clone(),
+                expected: shape.to_vec(),
             });
         }
         let bytes = shard
             .map
             .get(place.start..place.start.saturating_add(place.len))
             .unwrap_or_default();
-        let Some(values) = widen(bytes, place.dtype) else {
+        Ok((&shard.file, place.dtype, bytes))
+    }
+
+    /// Remembers that a tensor was taken.
+    fn mark(&mut self, name: &str) {
+        let len = self.tensors.get(name).map_or(0, |place| place.len as u64);
+        if self.taken.insert(name.to_owned()) {
+            self.progress.advance(len, name);
+        }
+    }
+
+    /// A table of whole numbers below `limit` and at most 255.
+    ///
+    /// # Errors
+    /// If it is missing, has another shape or type, or a greater value.
+    pub fn take_bytes(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        limit: usize,
+    ) -> Result<Vec<u8>, ConvertError> {
+        let (file, dtype, bytes) = self.find(name, shape)?;
+        let refuse = |problem: String, remedy: String| ConvertError::Table {
+            file: file.to_owned(),
+            tensor: name.to_owned(),
+            problem,
+            remedy,
+        };
+        let Some(numbers) = whole_numbers(bytes, dtype) else {
+            let problem = format!("is {dtype:?}");
+            let remedy = "save it as a table of U8, I32 or I64".to_owned();
+            return Err(refuse(problem, remedy));
+        };
+        let narrow = |number: &i64| {
+            u8::try_from(*number)
+                .ok()
+                .filter(|n| usize::from(*n) < limit)
+        };
+        let values: Vec<u8> = numbers.iter().map_while(narrow).collect();
+        if let Some(found) = numbers.get(values.len()) {
+            let problem = format!("holds {found} at element {}", values.len());
+            let most = limit.min(256) - 1;
+            return Err(refuse(
+                problem,
+                format!("whole numbers from 0 to {most} are wanted"),
+            ));
+        }
+        self.mark(name);
+        Ok(values)
+    }
+
+    /// A tensor's values as f32.
+    ///
+    /// # Errors
+    /// If it is missing, has another shape or an unknown type, or holds NaN or an infinity.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ConvertError> {
+        let (file, dtype, bytes) = self.find(name, shape)?;
+        let (file, tensor) = (file.to_owned(), name.to_owned());
+        let Some(values) = widen(bytes, dtype) else {
             return Err(ConvertError::Dtype {
                 file,
                 tensor,
-                dtype: format!("{:?}", place.dtype),
+                dtype: format!("{dtype:?}"),
             });
         };
         let bad = values
@@ -186,18 +239,14 @@ impl<'p> Checkpoint<'p> {
                 value,
             });
         }
-        if self.taken.insert(tensor) {
-            self.progress.advance(place.len as u64, name);
-        }
+        self.mark(name);
         Ok(values)
     }
 
     /// Passes over a tensor that transformers ignores too.
     pub fn skip(&mut self, name: &str, why: &str) {
-        if let Some(place) = self.tensors.get(name)
-            && self.taken.insert(name.to_owned())
-        {
-            self.progress.advance(place.len as u64, name);
+        if self.has(name) && !self.taken.contains(name) {
+            self.mark(name);
             self.note(format!("tensor `{name}` is not used: {why}"));
         }
     }
@@ -233,6 +282,23 @@ impl<'p> Checkpoint<'p> {
             tensors: shown.join(", ") + &more,
             architecture: architecture.to_owned(),
         })
+    }
+}
+
+/// Values of a type of whole numbers; nothing for another type.
+fn whole_numbers(bytes: &[u8], dtype: Dtype) -> Option<Vec<i64>> {
+    let (fours, _) = bytes.as_chunks::<4>();
+    let (eights, _) = bytes.as_chunks::<8>();
+    match dtype {
+        Dtype::U8 => Some(bytes.iter().map(|byte| i64::from(*byte)).collect()),
+        Dtype::I32 => Some(
+            fours
+                .iter()
+                .map(|b| i64::from(i32::from_le_bytes(*b)))
+                .collect(),
+        ),
+        Dtype::I64 => Some(eights.iter().map(|b| i64::from_le_bytes(*b)).collect()),
+        _ => None,
     }
 }
 

@@ -10,6 +10,8 @@ use crate::error::ConvertError;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Config {
     file: String,
+    /// What comes before a field's name in messages: `mixture.` for an object inside.
+    within: String,
     fields: Map<String, Value>,
 }
 
@@ -26,7 +28,11 @@ impl Config {
             problem,
         };
         match serde_json::from_slice(&text).map_err(|error| json(error.to_string()))? {
-            Value::Object(fields) => Ok(Self { file, fields }),
+            Value::Object(fields) => Ok(Self {
+                file,
+                within: String::new(),
+                fields,
+            }),
             _ => Err(json("the outermost value is not an object".to_owned())),
         }
     }
@@ -61,12 +67,68 @@ impl Config {
             Some(value) => shorten(&value.to_string()),
             None => "absent".to_owned(),
         };
-        let (file, field) = (self.file.clone(), field.to_owned());
+        let (file, field) = (self.file.clone(), self.full_name(field));
         ConvertError::Field {
             file,
             field,
             found,
             remedy: remedy.into(),
+        }
+    }
+
+    fn full_name(&self, field: &str) -> String {
+        format!("{}{field}", self.within)
+    }
+
+    /// An object inside, if it is there.
+    pub fn object(&self, field: &str) -> Result<Option<Self>, ConvertError> {
+        match self.get(field) {
+            None => Ok(None),
+            Some(Value::Object(fields)) => Ok(Some(Self {
+                file: self.file.clone(),
+                within: format!("{}.", self.full_name(field)),
+                fields: fields.clone(),
+            })),
+            Some(_) => Err(self.refuse(field, "an object or null is wanted")),
+        }
+    }
+
+    /// Refuses fields that are not among `known`.
+    pub fn only(&self, known: &[&str]) -> Result<(), ConvertError> {
+        let other = self
+            .fields
+            .keys()
+            .find(|field| !known.contains(&field.as_str()));
+        match other {
+            None => Ok(()),
+            Some(other) => Err(self.refuse(other, format!("known here are {}", known.join(", ")))),
+        }
+    }
+
+    /// A list of whole numbers that may be absent.
+    pub fn counts(&self, field: &str) -> Result<Vec<usize>, ConvertError> {
+        let refuse = || self.refuse(field, "a list of whole numbers is wanted");
+        match self.get(field) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(|value| value.as_u64().and_then(|value| usize::try_from(value).ok()))
+                .collect::<Option<_>>()
+                .ok_or_else(refuse),
+            Some(_) => Err(refuse()),
+        }
+    }
+
+    /// A list of strings that may be absent.
+    pub fn texts(&self, field: &str) -> Result<Option<Vec<&str>>, ConvertError> {
+        let refuse = || self.refuse(field, "a list of strings is wanted");
+        match self.get(field) {
+            None => Ok(None),
+            Some(Value::Array(list)) => match list.iter().map(Value::as_str).collect() {
+                Some(texts) => Ok(Some(texts)),
+                None => Err(refuse()),
+            },
+            Some(_) => Err(refuse()),
         }
     }
 
@@ -93,7 +155,7 @@ impl Config {
             let remedy = format!("a whole number from 1 to {most} is wanted");
             return Err(ConvertError::Field {
                 file: self.file.clone(),
-                field: field.to_owned(),
+                field: self.full_name(field),
                 found: value.to_string(),
                 remedy,
             });

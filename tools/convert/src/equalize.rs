@@ -11,18 +11,49 @@
 //! All arithmetic is f64, rounded to f32 once. Factors depend only on products that such a scaling
 //! does not change, so two checkpoints of one function give one int8 model, up to rounding.
 
-use crate::graph::{Activation, Attention, Block, FeedForward, Graph, Head, Layer};
-use crate::graph::{Matrix, Norm, NormPosition, Stack};
+mod attention;
+mod channels;
 
-/// Sizes of the channels of an activation, up to a common factor.
-type Sizes = Vec<f64>;
+use crate::graph::{
+    Activation, Attention, Block, FeedForward, Graph, Head, Layer, Matrix, Mixture, Norm,
+    NormPosition, Projections, Router, Stack,
+};
+use attention::{Heads, attention};
+use channels::{
+    Sizes, balance, column_sizes, column_weights, normalized, normed, roots, row_sizes, scale,
+    scale_columns, scale_rows, squares,
+};
+
+/// What a whole model has, apart from its weights.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// Norms stand before sublayers.
+    pre: bool,
+    /// The last attention of a layer runs beside its feed-forward.
+    parallel: bool,
+    rotary: bool,
+}
 
 /// Equalizes a whole model in place.
 pub(crate) fn graph(graph: &mut Graph) {
     let embedding = column_sizes(&graph.embedding, f64::from(graph.embed_scale));
-    let pre = graph.norm_position == NormPosition::Pre;
-    let states = stack(&mut graph.encoder, pre, &embedding, None);
-    let last = stack(&mut graph.decoder, pre, &embedding, Some(&states));
+    let shape = Shape {
+        pre: graph.norm_position == NormPosition::Pre,
+        parallel: graph.parallel,
+        rotary: graph.rotary,
+    };
+    let states = if graph.decoder_only {
+        None
+    } else {
+        let mut residual = stack(&mut graph.encoder, shape, &embedding, None);
+        if let Some(block) = &mut graph.mixture_block {
+            let heads = Heads::of(&graph.encoder, shape.rotary);
+            mixture_block(&mut block.norm, &mut block.mixture, heads, &mut residual);
+        }
+        Some(output(&graph.encoder, shape.pre, &residual, true))
+    };
+    let residual = stack(&mut graph.decoder, shape, &embedding, states.as_ref());
+    let last = output(&graph.decoder, shape.pre, &residual, false);
     // The encoder's final norm stays: its output is the encoder's result. The decoder's can be
     // evened out with a head of its own.
     if let (Some(norm), Head::Own(head)) = (&mut graph.decoder.final_norm, &mut graph.head) {
@@ -30,58 +61,77 @@ pub(crate) fn graph(graph: &mut Graph) {
     }
 }
 
-/// Gives the sizes of the stack's output, before a final norm that is not the encoder's.
-fn stack(stack: &mut Stack, pre: bool, embedding: &[f64], states: Option<&Sizes>) -> Sizes {
-    // Square of the size of each channel of the residual stream.
-    let mut residual: Sizes = embedding.iter().map(|size| size * size).collect();
-    if let Some(positions) = &stack.positions {
-        let sizes = column_sizes(positions, 1.0);
-        residual
-            .iter_mut()
-            .zip(sizes)
-            .for_each(|(sum, size)| *sum += size * size);
-    }
-    if let Some(norm) = &stack.embedding_norm {
-        residual = normed(norm, &normalized(&residual))
-            .iter()
-            .map(|size| size * size)
-            .collect();
-    }
-    for layer in &mut stack.layers {
-        self::layer(layer, pre, &mut residual, states);
-    }
+/// The sizes of a stack's output: the encoder's after its final norm, the decoder's before it.
+fn output(stack: &Stack, pre: bool, residual: &Sizes, encoder: bool) -> Sizes {
     match &stack.final_norm {
-        Some(norm) if states.is_none() => normed(norm, &normalized(&residual)),
-        _ if pre => normalized(&residual),
-        _ => residual.iter().map(|square| square.sqrt()).collect(),
+        Some(norm) if encoder => normed(norm, &normalized(residual)),
+        _ if pre => normalized(residual),
+        _ => roots(residual),
     }
 }
 
-fn layer(layer: &mut Layer, pre: bool, residual: &mut Sizes, states: Option<&Sizes>) {
-    sublayer(pre, residual, |x| {
-        let Attention { norm, q, k, v, o } = &mut layer.attention;
+/// Gives the squares of the residual stream's sizes after the last layer.
+fn stack(stack: &mut Stack, shape: Shape, embedding: &[f64], states: Option<&Sizes>) -> Sizes {
+    let mut residual: Sizes = squares(embedding);
+    if let Some(positions) = &stack.positions
+        && !shape.rotary
+    {
+        add(&mut residual, &squares(&column_sizes(positions, 1.0)));
+    }
+    if let Some(norm) = &stack.embedding_norm {
+        residual = squares(&normed(norm, &normalized(&residual)));
+    }
+    let heads = Heads::of(stack, shape.rotary);
+    for layer in &mut stack.layers {
+        self::layer(layer, shape, heads, &mut residual, states);
+    }
+    residual
+}
+
+fn layer(
+    layer: &mut Layer,
+    shape: Shape,
+    heads: Heads,
+    residual: &mut Sizes,
+    states: Option<&Sizes>,
+) {
+    let pre = shape.pre;
+    // What a sublayer reads: where two stand side by side, both read the same.
+    let mut from = residual.clone();
+    sublayer(pre, &from, residual, |x| {
+        let Attention { norm, projections } = &mut layer.attention;
         let input = if pre { normed(norm, x) } else { x.clone() };
-        let update = attention(q, k, v, o, &input, &input);
+        let update = attention(projections, &input, &input, heads);
         if pre {
+            let Projections { q, k, v, .. } = projections;
             norm_and_columns(norm, x, &mut [q, k, v]);
         }
         (update, norm.clone())
     });
     if let (Some(cross), Some(states)) = (&mut layer.cross, states) {
-        sublayer(pre, residual, |x| {
-            let Attention { norm, q, k, v, o } = cross;
+        from.clone_from(residual);
+        sublayer(pre, &from, residual, |x| {
+            let Attention { norm, projections } = cross;
             let input = if pre { normed(norm, x) } else { x.clone() };
-            let update = attention(q, k, v, o, &input, states);
+            // Cross-attention has no positions.
+            let heads = Heads {
+                rotary: false,
+                ..heads
+            };
+            let update = attention(projections, &input, states, heads);
             if pre {
-                norm_and_columns(norm, x, &mut [q]);
+                norm_and_columns(norm, x, &mut [&mut projections.q]);
             }
             (update, norm.clone())
         });
     }
-    sublayer(pre, residual, |x| {
+    if !shape.parallel {
+        from.clone_from(residual);
+    }
+    sublayer(pre, &from, residual, |x| {
         let norm = &mut layer.ff_norm;
         let input = if pre { normed(norm, x) } else { x.clone() };
-        let update = feed_forward(&mut layer.feed_forward, &input);
+        let update = feed_forward(&mut layer.feed_forward, &input, heads);
         if pre {
             norm_and_columns(norm, x, &mut readers(&mut layer.feed_forward));
         }
@@ -89,59 +139,61 @@ fn layer(layer: &mut Layer, pre: bool, residual: &mut Sizes, states: Option<&Siz
     });
 }
 
-/// Runs `work` on what a sublayer reads and adds the squares that it gives to the residual. After
-/// it, a post-norm model's residual is that norm's output.
-fn sublayer(pre: bool, residual: &mut Sizes, work: impl FnOnce(&Sizes) -> (Sizes, Norm)) {
-    let x = if pre {
-        normalized(residual)
-    } else {
-        roots(residual)
-    };
+/// The mixture between encoder and decoder: its norm feeds the router (by way of a mean over
+/// tokens, which factors pass through) and the experts.
+fn mixture_block(norm: &mut Norm, mixture: &mut Mixture, heads: Heads, residual: &mut Sizes) {
+    let from = residual.clone();
+    sublayer(true, &from, residual, |x| {
+        let input = normed(norm, x);
+        let update = experts(mixture, &input, heads);
+        norm_and_columns(norm, x, &mut readers_of_mixture(mixture));
+        (update, norm.clone())
+    });
+}
+
+/// Runs `work` on what a sublayer reads (`from`, squares) and adds the squares that it gives to
+/// the residual. After it, a post-norm model's residual is that norm's output.
+fn sublayer(
+    pre: bool,
+    from: &[f64],
+    residual: &mut Sizes,
+    work: impl FnOnce(&Sizes) -> (Sizes, Norm),
+) {
+    let x = if pre { normalized(from) } else { roots(from) };
     let (update, norm) = work(&x);
-    residual
-        .iter_mut()
-        .zip(update)
-        .for_each(|(sum, square)| *sum += square);
+    add(residual, &update);
     if !pre {
-        *residual = normed(&norm, &normalized(residual))
-            .iter()
-            .map(|size| size * size)
-            .collect();
+        *residual = squares(&normed(&norm, &normalized(residual)));
     }
 }
 
-/// Q with K and V with O. Gives the squares of the output's sizes.
-fn attention(
-    q: &mut Matrix,
-    k: &mut Matrix,
-    v: &mut Matrix,
-    o: &mut Matrix,
-    queries: &[f64],
-    keys: &[f64],
-) -> Sizes {
-    let pairs = balance(&row_sizes(q, queries), &row_sizes(k, keys));
-    scale_rows(q, pairs.iter().map(|pair| pair.before));
-    scale_rows(k, pairs.iter().map(|pair| pair.after));
-    let values = row_sizes(v, keys);
-    let pairs = balance(&values, &column_weights(&[o], &values));
-    scale_rows(v, pairs.iter().map(|pair| pair.before));
-    scale_columns(o, &pairs);
-    squares(&row_sizes(o, &row_sizes(v, keys)))
+fn add(sums: &mut [f64], values: &[f64]) {
+    sums.iter_mut()
+        .zip(values)
+        .for_each(|(sum, value)| *sum += value);
 }
 
 /// Every block's hidden channels. Gives the squares of the output's sizes (experts': their mean).
-fn feed_forward(feed_forward: &mut FeedForward, input: &[f64]) -> Sizes {
-    let blocks = match feed_forward {
-        FeedForward::Dense(block) => std::slice::from_mut(block),
-        FeedForward::Mixture { experts, .. } => experts.as_mut_slice(),
-    };
-    let share = 1.0 / blocks.len().max(1) as f64;
+fn feed_forward(feed_forward: &mut FeedForward, input: &[f64], heads: Heads) -> Sizes {
+    match feed_forward {
+        FeedForward::Dense(block) => hidden(block, input),
+        FeedForward::Mixture(mixture) => experts(mixture, input, heads),
+    }
+}
+
+fn experts(mixture: &mut Mixture, input: &[f64], heads: Heads) -> Sizes {
+    let share = 1.0 / mixture.experts.len().max(1) as f64;
     let mut sum = vec![0.0; input.len()];
-    for block in blocks {
-        let output = hidden(block, input);
+    let mut add = |output: Sizes| {
         sum.iter_mut()
             .zip(output)
             .for_each(|(sum, square)| *sum += square * share);
+    };
+    for expert in &mut mixture.experts {
+        add(hidden(&mut expert.block, input));
+        if let Some(projections) = &mut expert.attention {
+            add(attention(projections, input, input, heads));
+        }
     }
     sum
 }
@@ -172,17 +224,29 @@ fn hidden(block: &mut Block, input: &[f64]) -> Sizes {
 
 /// The matrices that read a feed-forward's norm.
 fn readers(feed_forward: &mut FeedForward) -> Vec<&mut Matrix> {
-    fn of_block(block: &mut Block) -> impl Iterator<Item = &mut Matrix> {
-        std::iter::once(&mut block.wi).chain(&mut block.wi_linear)
-    }
     match feed_forward {
-        FeedForward::Dense(block) => of_block(block).collect(),
-        FeedForward::Mixture {
-            router, experts, ..
-        } => std::iter::once(router)
-            .chain(experts.iter_mut().flat_map(of_block))
-            .collect(),
+        FeedForward::Dense(block) => readers_of_block(block).collect(),
+        FeedForward::Mixture(mixture) => readers_of_mixture(mixture),
     }
+}
+
+fn readers_of_block(block: &mut Block) -> impl Iterator<Item = &mut Matrix> {
+    std::iter::once(&mut block.wi).chain(&mut block.wi_linear)
+}
+
+fn readers_of_mixture(mixture: &mut Mixture) -> Vec<&mut Matrix> {
+    let router = match &mut mixture.router {
+        Router::Learned(matrix) => Some(matrix),
+        Router::Position | Router::Table { .. } => None,
+    };
+    let mut readers: Vec<_> = router.into_iter().collect();
+    for expert in &mut mixture.experts {
+        readers.extend(readers_of_block(&mut expert.block));
+        if let Some(Projections { q, k, v, .. }) = &mut expert.attention {
+            readers.extend([q, k, v]);
+        }
+    }
+    readers
 }
 
 /// A norm's gain (and bias) with the columns of all that reads it; `x` are the sizes before it.
@@ -196,152 +260,6 @@ fn norm_and_columns(norm: &mut Norm, x: &[f64], readers: &mut [&mut Matrix]) {
     readers
         .iter_mut()
         .for_each(|matrix| scale_columns(matrix, &pairs));
-}
-
-/// What the two sides of a channel are multiplied by.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Pair {
-    before: f64,
-    after: f64,
-}
-
-/// Factors that make both sides of each channel equally large. A channel that is zero on one side
-/// has no effect: it becomes zero on the other.
-fn balance(before: &[f64], after: &[f64]) -> Vec<Pair> {
-    let pair = |(before, after): (&f64, &f64)| {
-        let factor = (before / after).sqrt();
-        if *before == 0.0 {
-            Pair {
-                before: 1.0,
-                after: 0.0,
-            }
-        } else if *after == 0.0 {
-            Pair {
-                before: 0.0,
-                after: 1.0,
-            }
-        } else if factor.is_normal() && factor.recip().is_normal() {
-            Pair {
-                before: factor.recip(),
-                after: factor,
-            }
-        } else {
-            Pair {
-                before: 1.0,
-                after: 1.0,
-            }
-        }
-    };
-    before.iter().zip(after).map(pair).collect()
-}
-
-/// Sizes of a linear layer's outputs for inputs of these sizes.
-fn row_sizes(matrix: &Matrix, input: &[f64]) -> Sizes {
-    let mut sizes: Sizes = matrix.iter_rows().map(|row| norm2(row, input)).collect();
-    if let Some(bias) = &matrix.bias {
-        let with = |(size, bias): (&mut f64, &f32)| *size = size.hypot(f64::from(*bias));
-        sizes.iter_mut().zip(bias).for_each(with);
-    }
-    sizes
-}
-
-/// How much each column counts in its rows: the root mean square, over all rows, of the value
-/// divided by the row's size (rows have scales of their own).
-fn column_weights(matrices: &[&mut Matrix], input: &[f64]) -> Sizes {
-    let mut sums = vec![0.0; input.len()];
-    let mut rows = 0.0;
-    for row in matrices.iter().flat_map(|matrix| matrix.iter_rows()) {
-        let size = norm2(row, input);
-        if size == 0.0 || !size.is_finite() {
-            continue;
-        }
-        rows += 1.0;
-        let add = |(sum, value): (&mut f64, &f32)| *sum += (f64::from(*value) / size).powi(2);
-        sums.iter_mut().zip(row).for_each(add);
-    }
-    sums.iter()
-        .map(|sum: &f64| if rows > 0.0 { (sum / rows).sqrt() } else { 0.0 })
-        .collect()
-}
-
-fn norm2(row: &[f32], input: &[f64]) -> f64 {
-    row.iter()
-        .zip(input)
-        .map(|(w, x)| (f64::from(*w) * x).powi(2))
-        .sum::<f64>()
-        .sqrt()
-}
-
-/// Root mean squares of a table's columns.
-fn column_sizes(table: &Matrix, factor: f64) -> Sizes {
-    let mut sums = vec![0.0; table.cols];
-    for row in table.iter_rows() {
-        let add = |(sum, value): (&mut f64, &f32)| *sum += (f64::from(*value) * factor).powi(2);
-        sums.iter_mut().zip(row).for_each(add);
-    }
-    sums.iter()
-        .map(|sum| (sum / table.rows.max(1) as f64).sqrt())
-        .collect()
-}
-
-/// Sizes after a norm, without its gain, of a residual given by its squares.
-fn normalized(residual: &[f64]) -> Sizes {
-    let mean = residual.iter().sum::<f64>() / residual.len().max(1) as f64;
-    let unit = if mean > 0.0 && mean.is_finite() {
-        mean.sqrt()
-    } else {
-        1.0
-    };
-    residual.iter().map(|square| square.sqrt() / unit).collect()
-}
-
-/// Sizes of a norm's output.
-fn normed(norm: &Norm, x: &[f64]) -> Sizes {
-    let mut sizes: Sizes = norm
-        .gain
-        .iter()
-        .zip(x)
-        .map(|(gain, x)| f64::from(*gain).abs() * x)
-        .collect();
-    if let Some(bias) = &norm.bias {
-        let with = |(size, bias): (&mut f64, &f32)| *size = size.hypot(f64::from(*bias));
-        sizes.iter_mut().zip(bias).for_each(with);
-    }
-    sizes
-}
-
-fn squares(sizes: &[f64]) -> Sizes {
-    sizes.iter().map(|size| size * size).collect()
-}
-
-fn roots(squares: &[f64]) -> Sizes {
-    squares.iter().map(|square| square.sqrt()).collect()
-}
-
-fn scale(values: &mut [f32], factors: impl Iterator<Item = f64>) {
-    for (value, factor) in values.iter_mut().zip(factors) {
-        *value = (f64::from(*value) * factor) as f32;
-    }
-}
-
-/// Rows with their biases.
-fn scale_rows(matrix: &mut Matrix, factors: impl Iterator<Item = f64> + Clone) {
-    if let Some(bias) = &mut matrix.bias {
-        scale(bias, factors.clone());
-    }
-    for (row, factor) in matrix
-        .values
-        .chunks_exact_mut(matrix.cols.max(1))
-        .zip(factors)
-    {
-        scale(row, std::iter::repeat(factor));
-    }
-}
-
-fn scale_columns(matrix: &mut Matrix, pairs: &[Pair]) {
-    for row in matrix.values.chunks_exact_mut(matrix.cols.max(1)) {
-        scale(row, pairs.iter().map(|pair| pair.after));
-    }
 }
 
 #[cfg(test)]

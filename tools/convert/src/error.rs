@@ -173,6 +173,46 @@ pub enum ConvertError {
         /// The value.
         value: f32,
     },
+    /// A value that is too large for a group of an int4 matrix.
+    #[error(
+        "{file}: tensor `{tensor}` holds {value}, too large for int4, whose scales are f16 (at most 524000); store that expert otherwise, with --expert STACK.LAYER.EXPERT=int8"
+    )]
+    Int4Range {
+        /// The weight file, or the index.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
+    },
+    /// A rule for experts' formats that names no expert.
+    #[error("option --expert {rule}: no such expert; {remedy}")]
+    NoSuchExpert {
+        /// The rule.
+        rule: String,
+        /// What there is.
+        remedy: String,
+    },
+    /// A table of whole numbers has values of another type, or values out of range.
+    #[error("{file}: tensor `{tensor}` {problem}; {remedy}")]
+    Table {
+        /// The weight file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        problem: String,
+        /// What would do.
+        remedy: String,
+    },
+    /// A file cannot be written.
+    #[error("{file}: cannot be written: {source}; check the folder and the space that is left")]
+    Write {
+        /// The file.
+        file: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A size that the file format cannot state.
     #[error(
         "{what} is {found}, more than the {most} that a .palm file can state; choose a smaller model"
@@ -210,7 +250,7 @@ pub enum ConvertError {
 impl ConvertError {
     /// Names the weight file where the place of the fault could not know it.
     pub(crate) fn in_file(mut self, list: &str) -> Self {
-        if let Self::F16Range { file, .. } = &mut self {
+        if let Self::F16Range { file, .. } | Self::Int4Range { file, .. } = &mut self {
             list.clone_into(file);
         }
         self

@@ -1,13 +1,13 @@
 //! The `GOLDEN` section: an input, the ids that greedy search feeds back for it, and CRCs of all
 //! states and logits, computed by the library that runs on the device.
 
-use palmtop::format::{NONE32, crc32};
+use palmtop::format::{ALIGN, NONE32, crc32};
 use palmtop::generate::argmax;
 use palmtop::text::Tokenizer;
 use palmtop::{Limits, Model, Session};
 
 use crate::error::ConvertError;
-use crate::layout::pad;
+use crate::place::pad;
 
 /// Most target positions of the golden run.
 const TARGET: u32 = 8;
@@ -29,10 +29,16 @@ pub(crate) struct Run {
 /// # Errors
 /// If the image does not parse or run, which is a fault of the converter.
 pub(crate) fn run(image: &[u8]) -> Result<Run, ConvertError> {
-    let mut memory = aligned(image.len());
-    let bytes = bytes_of(&mut memory, image.len());
-    bytes.copy_from_slice(image);
-    let model = Model::parse(bytes).map_err(ConvertError::SelfCheck)?;
+    let mut memory = Vec::new();
+    let image = if image.as_ptr().addr().is_multiple_of(ALIGN) {
+        image
+    } else {
+        memory.resize(image.len().div_ceil(size_of::<u128>()), 0);
+        let bytes = bytes_of(&mut memory, image.len());
+        bytes.copy_from_slice(image);
+        bytes
+    };
+    let model = Model::parse(image).map_err(ConvertError::SelfCheck)?;
     let default = model.default_limits();
     let plan_arena = u32::try_from(model.arena_bytes(default)).unwrap_or(u32::MAX);
 

@@ -1,27 +1,18 @@
 //! Gives every tensor its place: the resident weights one after another, each expert's in a blob
-//! of its own, and the three tables that say where.
+//! of its own, and the three tables that say where. Experts' bytes are made when the file is
+//! written (`place::blob`): only their places are fixed here.
 
-use palmtop::format::{ALIGN, NONE16, TensorFormat};
+use palmtop::format::{NONE16, TensorFormat};
 
 use crate::Weights;
 use crate::error::ConvertError;
-use crate::graph::{Attention, Block, FeedForward, Graph, Head, Layer, Matrix, Norm, Stack};
+use crate::formats::Formats;
+use crate::graph::{
+    Attention, Block, Expert, FeedForward, Graph, Head, Layer, Matrix, Mixture, MixtureBlock, Norm,
+    Projections, Router, Rule, Stack,
+};
+use crate::place::{Form, TensorEntry, append, to_u32};
 use crate::quantize::{self, Encoded};
-
-/// An entry of the tensor table. Offsets count from the start of the resident section, or of the
-/// expert's blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TensorEntry {
-    pub offset: u32,
-    pub rows: u32,
-    pub cols: u32,
-    pub stride: u32,
-    pub format: TensorFormat,
-    pub in_expert: bool,
-    pub scales: Option<u32>,
-    pub sums: Option<u32>,
-    pub bias: Option<u32>,
-}
 
 /// Tensor indices of an attention.
 #[derive(Debug, Clone, Copy)]
@@ -40,40 +31,49 @@ pub(crate) struct BlockEntry {
     pub wo: u16,
 }
 
+/// What a mixture's entry says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MixtureEntry {
+    pub router: u16,
+    pub experts: u16,
+    pub first_expert: u32,
+    pub rule: Rule,
+}
+
 /// The feed-forward part of a layer's entry.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum FeedForwardEntry {
     Dense(BlockEntry),
-    Mixture {
-        router: u16,
-        experts: u16,
-        first_expert: u32,
-        capacity: u32,
-    },
+    Mixture(MixtureEntry),
 }
 
-/// An entry of the layer table.
+/// An entry of the layer table; the mixture block's has no attention.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LayerEntry {
-    pub attention: AttentionEntry,
+    pub attention: Option<AttentionEntry>,
     pub relative_bias: u16,
     pub cross: Option<AttentionEntry>,
     pub ff_norm: u16,
     pub feed_forward: FeedForwardEntry,
 }
 
-/// An expert: its blob and the entries that say what is in it.
+/// An expert: the size of its blob and the entries that say what is in it.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct ExpertEntry {
-    pub blob: Vec<u8>,
+    /// Bytes, a multiple of 16.
+    pub len: u32,
+    pub format: TensorFormat,
     pub block: BlockEntry,
+    /// q, k, v, o of an expert that is a whole layer.
+    pub attention: Option<[u16; 4]>,
 }
 
 /// Names for the host, by index in the table.
 #[derive(Default)]
 pub(crate) struct Names {
     pub tensors: Vec<String>,
-    /// `wi`, `wi_linear` (or empty) and `wo` of each expert.
-    pub experts: Vec<[String; 3]>,
+    /// What is in each expert, and how it is called in the checkpoint.
+    pub experts: Vec<Vec<(&'static str, String)>>,
 }
 
 /// The model laid out; sections of text and JSON come later.
@@ -87,16 +87,15 @@ pub(crate) struct Layout {
     pub names: Names,
 }
 
-/// Lays out a graph with its matrices in the format asked for.
+/// Lays out a graph with its matrices in the formats asked for.
 ///
 /// # Errors
 /// If f16 cannot hold a value, or a table's index cannot count what there is.
-pub(crate) fn lay_out(graph: &Graph, weights: Weights) -> Result<Layout, ConvertError> {
-    let format = match weights {
-        Weights::Int8 => TensorFormat::I8,
-        Weights::F16 => TensorFormat::F16,
-        Weights::F32 => TensorFormat::F32,
-    };
+pub(crate) fn lay_out(
+    graph: &Graph,
+    weights: Weights,
+    formats: &Formats,
+) -> Result<Layout, ConvertError> {
     let layout = Layout {
         tensors: Vec::new(),
         layers: Vec::new(),
@@ -105,19 +104,30 @@ pub(crate) fn lay_out(graph: &Graph, weights: Weights) -> Result<Layout, Convert
         resident: Vec::new(),
         names: Names::default(),
     };
-    let mut planner = Planner { format, layout };
+    let mut planner = Planner {
+        format: weights.format(),
+        formats,
+        parallel: graph.parallel,
+        layout,
+    };
     planner.roles(graph)?;
     planner.stack(&graph.encoder)?;
     planner.stack(&graph.decoder)?;
+    if let Some(block) = &graph.mixture_block {
+        let entry = planner.mixture_block(block)?;
+        planner.layout.layers.push(entry);
+    }
     Ok(planner.layout)
 }
 
-struct Planner {
+struct Planner<'f> {
     format: TensorFormat,
+    formats: &'f Formats,
+    parallel: bool,
     layout: Layout,
 }
 
-impl Planner {
+impl Planner<'_> {
     fn roles(&mut self, graph: &Graph) -> Result<(), ConvertError> {
         let embedding = self.linear(&graph.embedding)?;
         let head = match &graph.head {
@@ -126,11 +136,19 @@ impl Planner {
             Head::Tied { bias: Some(bias) } => self.shared_with(embedding, bias)?,
         };
         let (encoder, decoder) = (&graph.encoder, &graph.decoder);
+        let encoder_positions = self.optional(&encoder.positions, Self::float)?;
+        let decoder_positions = match (&encoder.positions, &decoder.positions) {
+            // Computed tables are the same in both stacks.
+            (Some(one), Some(other)) if one.cols == other.cols && one.values == other.values => {
+                encoder_positions
+            }
+            _ => self.optional(&decoder.positions, Self::float)?,
+        };
         self.layout.roles = [
             embedding,
             head,
-            self.optional(&encoder.positions, Self::float)?,
-            self.optional(&decoder.positions, Self::float)?,
+            encoder_positions,
+            decoder_positions,
             self.optional(&encoder.embedding_norm, Self::norm)?,
             self.optional(&decoder.embedding_norm, Self::norm)?,
             self.optional(&encoder.final_norm, Self::norm)?,
@@ -175,28 +193,44 @@ impl Planner {
     }
 
     fn layer(&mut self, layer: &Layer, relative_bias: u16) -> Result<LayerEntry, ConvertError> {
+        let attention = self.attention(&layer.attention)?;
+        let cross = match &layer.cross {
+            Some(cross) => Some(self.attention(cross)?),
+            None => None,
+        };
+        // Side by side, both sublayers may read the same norm.
+        let beside = layer.cross.as_ref().unwrap_or(&layer.attention);
+        let ff_norm = if self.parallel && beside.norm == layer.ff_norm {
+            cross.unwrap_or(attention).norm
+        } else {
+            self.norm(&layer.ff_norm)?
+        };
         Ok(LayerEntry {
-            attention: self.attention(&layer.attention)?,
+            attention: Some(attention),
             relative_bias,
-            cross: match &layer.cross {
-                Some(cross) => Some(self.attention(cross)?),
-                None => None,
-            },
-            ff_norm: self.norm(&layer.ff_norm)?,
+            cross,
+            ff_norm,
             feed_forward: match &layer.feed_forward {
                 FeedForward::Dense(block) => FeedForwardEntry::Dense(self.dense(block)?),
-                FeedForward::Mixture {
-                    router,
-                    experts,
-                    capacity,
-                } => self.mixture(router, experts, *capacity)?,
+                FeedForward::Mixture(mixture) => FeedForwardEntry::Mixture(self.mixture(mixture)?),
             },
         })
     }
 
+    /// The entry of the mixture block (specification, section 4a).
+    fn mixture_block(&mut self, block: &MixtureBlock) -> Result<LayerEntry, ConvertError> {
+        Ok(LayerEntry {
+            attention: None,
+            relative_bias: NONE16,
+            cross: None,
+            ff_norm: self.norm(&block.norm)?,
+            feed_forward: FeedForwardEntry::Mixture(self.mixture(&block.mixture)?),
+        })
+    }
+
     fn attention(&mut self, attention: &Attention) -> Result<AttentionEntry, ConvertError> {
-        let Attention { norm, q, k, v, o } = attention;
-        let norm = self.norm(norm)?;
+        let norm = self.norm(&attention.norm)?;
+        let Projections { q, k, v, o } = &attention.projections;
         let projections = [
             self.linear(q)?,
             self.linear(k)?,
@@ -215,56 +249,67 @@ impl Planner {
         })
     }
 
-    fn mixture(
-        &mut self,
-        router: &Matrix,
-        experts: &[Block],
-        capacity: u32,
-    ) -> Result<FeedForwardEntry, ConvertError> {
-        let router = self.float(router)?;
+    fn mixture(&mut self, mixture: &Mixture) -> Result<MixtureEntry, ConvertError> {
+        let router = match &mixture.router {
+            Router::Learned(matrix) => self.float(matrix)?,
+            Router::Position => NONE16,
+            Router::Table { name, experts } => self.resident(name, &quantize::bytes(experts))?,
+        };
         let first_expert = to_u32("number of experts", self.layout.experts.len())?;
-        for expert in experts {
-            let expert = self.expert(expert)?;
-            self.layout.experts.push(expert);
+        for expert in &mixture.experts {
+            let entry = self.expert(expert)?;
+            self.layout.experts.push(entry);
         }
-        let experts = u16::try_from(experts.len()).unwrap_or(u16::MAX);
-        Ok(FeedForwardEntry::Mixture {
+        let experts = u16::try_from(mixture.experts.len()).unwrap_or(u16::MAX);
+        Ok(MixtureEntry {
             router,
             experts,
             first_expert,
-            capacity,
+            rule: mixture.rule,
         })
     }
 
-    /// All of one expert in one blob. Experts of one shape share entries of the tensor table.
-    fn expert(&mut self, block: &Block) -> Result<ExpertEntry, ConvertError> {
-        let mut blob = Vec::new();
-        let mut put = |matrix: &Matrix| -> Result<u16, ConvertError> {
-            let encoded = quantize::matrix(matrix, self.format)?;
-            let entry = place(&mut blob, &encoded, true)?;
+    /// All of one expert in one blob, in the order of [`crate::place::matrices`]. Experts of one
+    /// shape share entries of the tensor table.
+    fn expert(&mut self, expert: &Expert) -> Result<ExpertEntry, ConvertError> {
+        let format = self.formats.of(self.layout.experts.len());
+        let mut end = 0;
+        let mut names = Vec::new();
+        let mut put = |part: &'static str, matrix: &Matrix| -> Result<u16, ConvertError> {
+            let (entry, after) = Form::of(matrix, format).entry(end, true)?;
+            end = after;
+            names.push((part, matrix.name.clone()));
             match self.layout.tensors.iter().position(|other| *other == entry) {
                 Some(index) => Ok(index as u16),
                 None => self.index(&matrix.name, entry),
             }
         };
+        let block = &expert.block;
         let entry = BlockEntry {
             activation: block.activation as u8,
-            wi: put(&block.wi)?,
+            wi: put("wi", &block.wi)?,
             wi_linear: match &block.wi_linear {
-                Some(matrix) => put(matrix)?,
+                Some(matrix) => put("wi_linear", matrix)?,
                 None => NONE16,
             },
-            wo: put(&block.wo)?,
+            wo: put("wo", &block.wo)?,
         };
-        pad(&mut blob);
-        let linear = block.wi_linear.as_ref().map(|matrix| matrix.name.clone());
-        let names = [
-            block.wi.name.clone(),
-            linear.unwrap_or_default(),
-            block.wo.name.clone(),
-        ];
+        let attention = match &expert.attention {
+            None => None,
+            Some(Projections { q, k, v, o }) => {
+                Some([put("q", q)?, put("k", k)?, put("v", v)?, put("o", o)?])
+            }
+        };
         self.layout.names.experts.push(names);
-        Ok(ExpertEntry { blob, block: entry })
+        Ok(ExpertEntry {
+            len: to_u32(
+                "size of an expert",
+                end.next_multiple_of(palmtop::format::ALIGN),
+            )?,
+            format,
+            block: entry,
+            attention,
+        })
     }
 
     /// A matrix of a linear layer, the embedding or the head.
@@ -283,26 +328,20 @@ impl Planner {
     }
 
     fn resident(&mut self, name: &str, encoded: &Encoded) -> Result<u16, ConvertError> {
-        let entry = place(&mut self.layout.resident, encoded, false)?;
+        let entry = append(&mut self.layout.resident, encoded, false)?;
         self.index(name, entry)
     }
 
     /// An entry with the same matrix as entry `index` and a bias of its own.
     fn shared_with(&mut self, index: u16, bias: &[f32]) -> Result<u16, ConvertError> {
-        let bias = put_words(
-            &mut self.layout.resident,
-            bias.iter().map(|v| v.to_le_bytes()),
-        )?;
-        match self.layout.tensors.get(usize::from(index)).copied() {
-            Some(entry) => self.index(
-                "head",
-                TensorEntry {
-                    bias: Some(bias),
-                    ..entry
-                },
-            ),
-            None => Ok(NONE16),
-        }
+        let region = &mut self.layout.resident;
+        let place = to_u32("size of the weights", region.len())?;
+        region.extend(bias.iter().flat_map(|value| value.to_le_bytes()));
+        let Some(entry) = self.layout.tensors.get(usize::from(index)).copied() else {
+            return Ok(NONE16);
+        };
+        let bias = Some(place);
+        self.index("head", TensorEntry { bias, ..entry })
     }
 
     fn index(&mut self, name: &str, entry: TensorEntry) -> Result<u16, ConvertError> {
@@ -323,67 +362,4 @@ impl Planner {
         self.layout.names.tensors.push(name.to_owned());
         Ok(index)
     }
-}
-
-/// Appends a tensor to a region: matrix, scales, sums, bias.
-fn place(
-    region: &mut Vec<u8>,
-    encoded: &Encoded,
-    in_expert: bool,
-) -> Result<TensorEntry, ConvertError> {
-    pad(region);
-    let offset = to_u32("size of the weights", region.len())?;
-    region.extend_from_slice(&encoded.data);
-    let quantized = encoded.format == TensorFormat::I8;
-    let scales = encoded.scales.iter().map(|scale| scale.to_le_bytes());
-    let sums = encoded.sums.iter().map(|sum| sum.to_le_bytes());
-    Ok(TensorEntry {
-        offset,
-        rows: to_u32("rows", encoded.rows)?,
-        cols: to_u32("columns", encoded.cols)?,
-        stride: to_u32("bytes of a row", encoded.stride())?,
-        format: encoded.format,
-        in_expert,
-        scales: if quantized {
-            Some(put_words(region, scales)?)
-        } else {
-            None
-        },
-        sums: if quantized {
-            Some(put_words(region, sums)?)
-        } else {
-            None
-        },
-        bias: match &encoded.bias {
-            Some(bias) => Some(put_words(
-                region,
-                bias.iter().map(|value| value.to_le_bytes()),
-            )?),
-            None => None,
-        },
-    })
-}
-
-/// Appends 32-bit words; the region's length is a multiple of 4 before and after.
-fn put_words(
-    region: &mut Vec<u8>,
-    words: impl Iterator<Item = [u8; 4]>,
-) -> Result<u32, ConvertError> {
-    let offset = to_u32("size of the weights", region.len())?;
-    region.extend(words.flatten());
-    Ok(offset)
-}
-
-/// Fills up with zeros to a multiple of 16.
-pub(crate) fn pad(region: &mut Vec<u8>) {
-    region.resize(region.len().next_multiple_of(ALIGN), 0);
-}
-
-/// A size as the file states it.
-pub(crate) fn to_u32(what: &str, size: usize) -> Result<u32, ConvertError> {
-    u32::try_from(size).map_err(|_| ConvertError::TooLarge {
-        what: what.to_owned(),
-        found: size as u64,
-        most: u64::from(u32::MAX),
-    })
 }

@@ -10,9 +10,11 @@
 //!
 //! One idea per file, in the order of the work: `checkpoint` reads a folder and `config` its JSON,
 //! `families` maps its tensors to the canonical `graph` (with `generation` for the ids that steer
-//! search and `distances` for relative positions), `equalize` evens out channels for int8 without
-//! changing the function, `quantize` makes bytes of matrices, `layout` gives them places, `writer`
-//! makes the image. `tokenizer`, `golden` and `names` make the sections beside the weights.
+//! search, `distances` and `positions` for tables of positions), `equalize` evens out channels for
+//! integers without changing the function, `formats` resolves which expert has which format,
+//! `quantize` makes bytes of matrices, `place` and `layout` give them places, `writer` makes the
+//! image and `head` its tables. `tokenizer`, `golden` and `names` make the sections beside the
+//! weights. [`random`] makes models without a checkpoint, for measurements of size and speed.
 
 mod atomic;
 mod checkpoint;
@@ -21,12 +23,17 @@ mod distances;
 mod equalize;
 mod error;
 mod families;
+mod formats;
 mod generation;
 mod golden;
 mod graph;
+mod head;
 mod layout;
 mod names;
+mod place;
+mod positions;
 mod quantize;
+pub mod random;
 mod tokenizer;
 mod writer;
 
@@ -34,18 +41,21 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use palmtop::format::Palm;
+use palmtop::format::{Palm, TensorFormat};
 
 pub use atomic::write_atomically;
 pub use error::ConvertError;
+pub use formats::{ExpertRule, ExpertWeights};
 
 use checkpoint::Checkpoint;
 use families::Limits;
-use graph::{Graph, Stack};
+use formats::Formats;
+use graph::{FeedForward, Graph, Stack};
 use writer::Extras;
 
-/// The format of matrices: linear layers, embedding, head and experts. Norms, biases, routers,
-/// relative-position biases and position tables are f32 in all of them.
+/// The format of matrices: linear layers, embedding, head, and experts unless they have their own
+/// ([`ExpertWeights`]). Norms, biases, routers, relative-position biases and
+/// position tables are f32 in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Weights {
     /// Signed bytes with a scale per row; integer arithmetic.
@@ -55,6 +65,16 @@ pub enum Weights {
     F16,
     /// IEEE single precision.
     F32,
+}
+
+impl Weights {
+    pub(crate) fn format(self) -> TensorFormat {
+        match self {
+            Self::Int8 => TensorFormat::I8,
+            Self::F16 => TensorFormat::F16,
+            Self::F32 => TensorFormat::F32,
+        }
+    }
 }
 
 impl fmt::Display for Weights {
@@ -87,13 +107,20 @@ impl FromStr for Weights {
 pub struct Options {
     /// Format of matrices.
     pub weights: Weights,
+    /// Format of experts; `None`: that of `weights`.
+    pub experts: Option<ExpertWeights>,
+    /// Formats of single experts; later rules win.
+    pub expert_rules: Vec<ExpertRule>,
+    /// Rows of position tables, and so the most tokens of a source or target; `None`: what
+    /// config.json says, at most 4096. Families without such tables ignore it.
+    pub max_positions: Option<u32>,
     /// Default limit of source tokens; `None`: 64, or what the model can take.
     pub source: Option<u32>,
     /// Default limit of target tokens; `None`: 64, or what the model can take.
     pub target: Option<u32>,
     /// Token rows of a batch, 1 to 16; `None`: as many as fit a buffer of 16 KiB.
     pub tile: Option<u8>,
-    /// Whether int8 weights are equalized (same function, smaller rounding error).
+    /// Whether integer weights are equalized (same function, smaller rounding error).
     pub equalize: bool,
 }
 
@@ -101,6 +128,9 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             weights: Weights::Int8,
+            experts: None,
+            expert_rules: Vec::new(),
+            max_positions: None,
             source: None,
             target: None,
             tile: None,
@@ -147,15 +177,21 @@ pub fn convert(
 ) -> Result<Converted, ConvertError> {
     let mut checkpoint = Checkpoint::open(folder, progress)?;
     let (mut graph, architecture) = families::build(&mut checkpoint, &Limits::of(options))?;
+    let formats = Formats::resolve(&graph, options)?;
+    if let (Some(experts), true) = (options.experts, graph.mixtures().next().is_none()) {
+        checkpoint.note(format!(
+            "the model has no experts: --experts {experts} changes nothing"
+        ));
+    }
     let int8 = options.weights == Weights::Int8;
-    if int8 && options.equalize {
+    if (int8 || formats.any_integer()) && options.equalize {
         equalize::graph(&mut graph);
     }
-    let layout = layout::lay_out(&graph, options.weights)
-        .map_err(|error| error.in_file(checkpoint.list_file()))?;
+    let in_file = |error: ConvertError| error.in_file(checkpoint.list_file());
+    let layout = layout::lay_out(&graph, options.weights, &formats).map_err(in_file)?;
+    let tile = tile(&graph, options.tile)?;
     let tokenizer = tokenizer::section(&mut checkpoint, graph.vocab)?;
     let names = names::json(&checkpoint, &graph, &layout, architecture, options.weights);
-    let tile = tile(&graph, options.tile)?;
     let mut extras = Extras {
         tile,
         int8,
@@ -163,12 +199,32 @@ pub fn convert(
         names,
         ..Extras::default()
     };
-    let run = golden::run(&writer::write(&graph, &layout, &extras)?)?;
+    // Each expert's f32 values go as soon as its blob is made; the second image takes the blobs
+    // from the first.
+    let mut experts = graph.take_experts();
+    let mut make = |index: usize| match (experts.get_mut(index), layout.experts.get(index)) {
+        (Some(expert), Some(entry)) => place::take_blob(expert, entry.format),
+        _ => Ok(Vec::new()),
+    };
+    let in_file = |error: ConvertError| error.in_file(checkpoint.list_file());
+    let first = writer::to_vec(&graph, &layout, &extras, &mut make).map_err(in_file)?;
+    let run = golden::run(&first)?;
     if run.golden.is_empty() {
         checkpoint.note("the model gives NaN or infinities: no self-test in the file".to_owned());
     }
     (extras.golden, extras.plan_arena) = (run.golden, run.plan_arena);
-    let bytes = writer::write(&graph, &layout, &extras)?;
+    let palm = Palm::parse(&first).map_err(ConvertError::SelfCheck)?;
+    let mut again = |index: usize| {
+        let (start, len) = (
+            palm.expert(index as u32).offset,
+            palm.expert(index as u32).len,
+        );
+        let blob = first
+            .get(start as usize..)
+            .and_then(|rest| rest.get(..len as usize));
+        Ok(blob.unwrap_or_default().to_vec())
+    };
+    let bytes = writer::to_vec(&graph, &layout, &extras, &mut again)?;
     let palm = Palm::parse(&bytes).map_err(ConvertError::SelfCheck)?;
     palm.verify().map_err(ConvertError::SelfCheck)?;
     Ok(Converted {
@@ -187,19 +243,25 @@ fn tile(graph: &Graph, asked: Option<u8>) -> Result<u8, ConvertError> {
             found: u32::from(tile),
             remedy: "1 to 16 rows are possible".to_owned(),
         }),
-        None => {
-            let widest = widest(&graph.encoder).max(widest(&graph.decoder)).max(1);
-            Ok((BUFFER / (widest * size_of::<f32>())).clamp(1, 16) as u8)
-        }
+        None => Ok((BUFFER / (widest(graph).max(1) * size_of::<f32>())).clamp(1, 16) as u8),
     }
 }
 
 /// The widest activation inside a sublayer.
-fn widest(stack: &Stack) -> usize {
-    let blocks = stack
-        .layers
-        .iter()
-        .flat_map(|layer| layer.feed_forward.blocks());
-    let d_ff = blocks.map(|block| block.d_ff()).max().unwrap_or(0);
-    d_ff.max(stack.heads * stack.d_kv)
+fn widest(graph: &Graph) -> usize {
+    let stacks = [&graph.encoder, &graph.decoder];
+    let of_layers = |stack: &Stack| {
+        let layers = stack.layers.iter().map(|layer| &layer.feed_forward);
+        let dense = layers.flat_map(FeedForward::widths).max().unwrap_or(0);
+        dense.max(stack.heads * stack.d_kv)
+    };
+    let block = graph.mixture_block.iter();
+    let block = block.flat_map(|block| block.mixture.experts.iter());
+    let block = block.map(|expert| expert.block.d_ff());
+    stacks
+        .into_iter()
+        .map(of_layers)
+        .chain(block)
+        .max()
+        .unwrap_or(0)
 }

@@ -1,12 +1,14 @@
 //! The `NAMES` section: where the file came from and how its tensors are called. For people and
 //! host tools; a device never reads it.
 
-use serde_json::{Value, json};
+use palmtop::format::TensorFormat;
+use serde_json::{Map, Value, json};
 
 use crate::Weights;
 use crate::checkpoint::Checkpoint;
 use crate::graph::Graph;
-use crate::layout::{Layout, TensorEntry};
+use crate::layout::{ExpertEntry, Layout};
+use crate::place::TensorEntry;
 
 /// The section's JSON.
 pub(crate) fn json(
@@ -34,15 +36,9 @@ pub(crate) fn json(
     };
     let tensors = layout.names.tensors.iter().zip(&layout.tensors).enumerate();
     let tensors: Vec<Value> = tensors.map(tensor).collect();
-    let experts: Vec<Value> = layout
-        .names
-        .experts
-        .iter()
-        .enumerate()
-        .map(|(index, [wi, wi_linear, wo])| match wi_linear.is_empty() {
-            true => json!({ "index": index, "wi": wi, "wo": wo }),
-            false => json!({ "index": index, "wi": wi, "wi_linear": wi_linear, "wo": wo }),
-        })
+    let experts = layout.names.experts.iter().zip(&layout.experts).enumerate();
+    let experts: Vec<Value> = experts
+        .map(|(index, (parts, entry))| expert(index, parts, entry, weights))
         .collect();
     let model_type = checkpoint.config.get("model_type");
     let names = json!({
@@ -57,6 +53,30 @@ pub(crate) fn json(
         "notes": checkpoint.notes.iter().map(|note| without_path(note, checkpoint)).collect::<Vec<_>>(),
     });
     names.to_string()
+}
+
+/// What is in an expert; its format, where it is not that of the model.
+fn expert(
+    index: usize,
+    parts: &[(&'static str, String)],
+    entry: &ExpertEntry,
+    weights: Weights,
+) -> Value {
+    let mut fields = Map::new();
+    fields.insert("index".to_owned(), json!(index));
+    for (part, name) in parts {
+        fields.insert((*part).to_owned(), json!(name));
+    }
+    if entry.format != weights.format() {
+        let format = match entry.format {
+            TensorFormat::I4 => "int4",
+            TensorFormat::I8 => "int8",
+            TensorFormat::F16 => "f16",
+            TensorFormat::F32 | TensorFormat::U8 => "f32",
+        };
+        fields.insert("weights".to_owned(), json!(format));
+    }
+    Value::Object(fields)
 }
 
 /// A note with files named inside their folder only.

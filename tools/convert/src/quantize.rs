@@ -1,4 +1,6 @@
-//! f32 matrices in the formats of the file: f32, f16, or int8 with a scale per row.
+//! f32 matrices in the formats of the file: f32, f16, int8 with a scale per row, or int4 (`int4`).
+
+mod int4;
 
 use palmtop::format::{ALIGN, TensorFormat};
 
@@ -15,20 +17,15 @@ pub(crate) struct Encoded {
     pub format: TensorFormat,
     /// Rows padded with zeros to the stride.
     pub data: Vec<u8>,
-    /// int8: a scale per row; else empty.
-    pub scales: Vec<f32>,
+    /// int8: an f32 per row; int4: an f16 per group; else empty.
+    pub scales: Vec<u8>,
     /// int8: the sum of each row's values; else empty.
     pub sums: Vec<i32>,
     pub bias: Option<Vec<f32>>,
 }
 
 impl Encoded {
-    /// Bytes from row to row.
-    pub fn stride(&self) -> usize {
-        self.format.stride(self.cols)
-    }
-
-    fn empty(matrix: &Matrix, format: TensorFormat) -> Self {
+    pub fn empty(matrix: &Matrix, format: TensorFormat) -> Self {
         Self {
             rows: matrix.rows,
             cols: matrix.cols,
@@ -49,12 +46,14 @@ impl Encoded {
 /// A matrix in the format asked for.
 ///
 /// # Errors
-/// [`ConvertError::F16Range`] if f16 cannot hold a value.
+/// [`ConvertError::F16Range`] if f16 cannot hold a value, [`ConvertError::Int4Range`] if an int4
+/// group's scale cannot.
 pub(crate) fn matrix(matrix: &Matrix, format: TensorFormat) -> Result<Encoded, ConvertError> {
     match format {
         TensorFormat::F16 => f16(matrix),
         TensorFormat::I8 => Ok(int8(matrix)),
-        TensorFormat::F32 | TensorFormat::U8 | TensorFormat::I4 => Ok(f32(matrix)),
+        TensorFormat::I4 => int4::matrix(matrix),
+        TensorFormat::F32 | TensorFormat::U8 => Ok(f32(matrix)),
     }
 }
 
@@ -70,7 +69,7 @@ pub(crate) fn norm(norm: &Norm) -> Encoded {
     f32(&row)
 }
 
-/// A distance table: one row of bytes.
+/// A distance table, or a table of experts by token: one row of bytes.
 pub(crate) fn bytes(values: &[u8]) -> Encoded {
     let mut encoded = Encoded {
         rows: 1,
@@ -129,7 +128,7 @@ fn int8(matrix: &Matrix) -> Encoded {
             encoded.data.extend(quantized.to_le_bytes());
         }
         encoded.pad_row();
-        encoded.scales.push(scale);
+        encoded.scales.extend(scale.to_le_bytes());
         encoded.sums.push(sum);
     }
     encoded
@@ -170,7 +169,7 @@ mod tests {
     #[test]
     fn int8_rounds_half_to_even_within_127() {
         let encoded = int8(&matrix_of(1, &[127.0, -127.0, 0.5, 1.5, -2.5, 2.51]));
-        assert_eq!(encoded.scales, [1.0]);
+        assert_eq!(encoded.scales, 1.0f32.to_le_bytes());
         let values: Vec<i8> = encoded.data.iter().map(|byte| *byte as i8).collect();
         assert_eq!(values[..6], [127, -127, 0, 2, -2, 3]);
         assert!(values[6..].iter().all(|value| *value == 0));
@@ -181,7 +180,7 @@ mod tests {
     #[test]
     fn a_row_of_zeros_has_scale_zero() {
         let encoded = int8(&matrix_of(2, &[0.0, 0.0, 1.0, -1.0]));
-        assert_eq!(encoded.scales[0], 0.0);
+        assert_eq!(encoded.scales[..4], [0; 4]);
         assert_eq!(encoded.sums, [0, 0]);
         assert!(encoded.data[..16].iter().all(|byte| *byte == 0));
     }
@@ -189,7 +188,7 @@ mod tests {
     #[test]
     fn values_too_small_for_a_scale_become_zero() {
         let encoded = int8(&matrix_of(1, &[f32::from_bits(1), 0.0]));
-        assert_eq!((encoded.scales[0], encoded.sums[0]), (0.0, 0));
+        assert_eq!((&encoded.scales[..], encoded.sums[0]), (&[0; 4][..], 0));
     }
 
     #[test]
@@ -206,7 +205,7 @@ mod tests {
     #[test]
     fn rows_are_padded_to_16_bytes() {
         let encoded = f32(&matrix_of(2, &[1.0; 10]));
-        assert_eq!((encoded.stride(), encoded.data.len()), (32, 64));
+        assert_eq!(encoded.data.len(), 64);
         assert_eq!(encoded.data[20..32], [0; 12]);
     }
 }

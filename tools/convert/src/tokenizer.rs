@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ConvertError;
-use crate::layout::pad;
+use crate::place::pad;
 
 /// Code point → id, and what each id prints.
 #[derive(Debug, Default, PartialEq, Eq)]

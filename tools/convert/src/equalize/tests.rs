@@ -1,5 +1,6 @@
 //! The function stays; outliers leave no trace; what is compared keeps its norms.
 
+use super::channels::Pair;
 use super::*;
 use crate::graph::{Family, Ids, NormKind};
 
@@ -144,25 +145,90 @@ fn norms_keep_the_function_with_and_without_bias() {
     }
 }
 
+/// The projections of an attention over a residual stream of width 4.
+fn projections(seed: usize, heads: Heads, bias: bool) -> Projections {
+    let (inner, kv_inner) = (heads.heads * heads.d_kv, heads.kv_heads * heads.d_kv);
+    Projections {
+        q: matrix(seed, inner, 4, bias),
+        k: matrix(seed + 1, kv_inner, 4, bias),
+        v: matrix(seed + 2, kv_inner, 4, bias),
+        o: matrix(seed + 3, 4, inner, bias),
+    }
+}
+
+/// Rotates each head's pairs by an angle for every pair.
+fn rotate(values: &[f64], d_kv: usize, position: f64) -> Vec<f64> {
+    let half = d_kv / 2;
+    let rotated = |index: usize| {
+        let (head, channel) = (index / d_kv * d_kv, index % d_kv);
+        let (sin, cos) = (position * 0.7 / (1 + channel % half) as f64).sin_cos();
+        let other = values[head + (channel + half) % d_kv];
+        let sign = if channel < half { -1.0 } else { 1.0 };
+        values[index] * cos + sign * other * sin
+    };
+    (0..values.len()).map(rotated).collect()
+}
+
+/// Attention of one query to two keys, at positions 3, 0 and 1: its scores and its output.
+fn attend(p: &Projections, heads: Heads) -> Vec<f64> {
+    let keys = [X.to_vec(), vec![-0.4, 0.9, 1.1, 0.2]];
+    let turn = |values: Vec<f64>, position: usize| match heads.rotary {
+        true => rotate(&values, heads.d_kv, position as f64),
+        false => values,
+    };
+    let query = turn(apply(&p.q, &X), 3);
+    let (mut mixed, mut all) = (Vec::new(), Vec::new());
+    for head in 0..heads.heads {
+        let key_head = head / (heads.heads / heads.kv_heads) * heads.d_kv;
+        let of = |values: &[f64]| values[key_head..key_head + heads.d_kv].to_vec();
+        let own = &query[head * heads.d_kv..(head + 1) * heads.d_kv];
+        let scores = [0, 1].map(|t| {
+            let key = of(&turn(apply(&p.k, &keys[t]), t));
+            own.iter().zip(&key).map(|(q, k)| q * k).sum::<f64>()
+        });
+        let gates = scores.map(|score| score.exp() / scores.map(f64::exp).iter().sum::<f64>());
+        let values = [0, 1].map(|t| of(&apply(&p.v, &keys[t])));
+        let sum = |channel: usize| gates[0] * values[0][channel] + gates[1] * values[1][channel];
+        mixed.extend((0..heads.d_kv).map(sum));
+        all.extend(scores);
+    }
+    all.extend(apply(&p.o, &mixed));
+    all
+}
+
 #[test]
 fn attention_keeps_scores_and_outputs() {
-    let mut parts = [1, 2, 3, 4].map(|seed| matrix(seed, 4, 4, true));
-    // One source token: the output is O(V x), the score is Q x · K x.
-    let outcome = |[q, k, v, o]: &[Matrix; 4]| {
-        let score: f64 = apply(q, &X)
-            .iter()
-            .zip(apply(k, &X))
-            .map(|(q, k)| q * k)
-            .sum();
-        let mut out = apply(o, &apply(v, &X));
-        out.push(score);
-        out
-    };
-    let plain = parts.clone();
-    let [q, k, v, o] = &mut parts;
-    attention(q, k, v, o, &[1.0; 4], &[1.0; 4]);
-    assert_close(&outcome(&plain), &outcome(&parts));
-    assert_ne!(plain[3].values, parts[3].values);
+    for (heads, kv_heads, rotary) in [
+        (1, 1, false),
+        (4, 4, false),
+        (4, 1, false),
+        (4, 2, true),
+        (2, 2, true),
+        (6, 1, true),
+    ] {
+        for bias in [false, true] {
+            let heads = Heads {
+                heads,
+                kv_heads,
+                d_kv: 4,
+                rotary,
+            };
+            let plain = projections(11, heads, bias);
+            let mut even = plain.clone();
+            attention(&mut even, &[1.0, 0.3, 2.0, 1.0], &[1.0; 4], heads);
+            assert_close(&attend(&plain, heads), &attend(&even, heads));
+            for (plain, even) in [
+                (&plain.q, &even.q),
+                (&plain.v, &even.v),
+                (&plain.o, &even.o),
+            ] {
+                assert_ne!(plain.values, even.values);
+            }
+            // Channels of one rotated pair have one factor.
+            let factor = |row: usize| even.k.values[row * 4] / plain.k.values[row * 4];
+            assert_eq!(rotary, (factor(0) - factor(2)).abs() < 1e-6);
+        }
+    }
 }
 
 #[test]
@@ -192,12 +258,15 @@ fn results_that_are_compared_keep_their_norms() {
         gain: scatter(seed, 4),
         bias: None,
     };
+    let heads = Heads {
+        heads: 1,
+        kv_heads: 1,
+        d_kv: 4,
+        rotary: false,
+    };
     let attention = |seed: usize| Attention {
         norm: norm(seed),
-        q: matrix(seed + 1, 4, 4, false),
-        k: matrix(seed + 2, 4, 4, false),
-        v: matrix(seed + 3, 4, 4, false),
-        o: matrix(seed + 4, 4, 4, false),
+        projections: projections(seed + 1, heads, false),
     };
     let stack = |seed: usize, cross: bool| Stack {
         layers: vec![Layer {
@@ -208,6 +277,7 @@ fn results_that_are_compared_keep_their_norms() {
             feed_forward: FeedForward::Dense(block(seed, Activation::Relu, false, false)),
         }],
         heads: 1,
+        kv_heads: 1,
         d_kv: 4,
         score_scale: 1.0,
         buckets: 0,
@@ -236,12 +306,16 @@ fn results_that_are_compared_keep_their_norms() {
         max_source: 0,
         max_target: 0,
         position_offset: 0,
+        rotary: false,
+        parallel: false,
+        decoder_only: false,
         ids: none,
         default_source: 1,
         default_target: 1,
         embedding: matrix(70, 6, 4, false),
         head,
         encoder: stack(200, false),
+        mixture_block: None,
         decoder: stack(300, true),
     };
     let gain = |norm: &Option<Norm>| norm.as_ref().map(|norm| norm.gain.clone());

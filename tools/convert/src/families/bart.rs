@@ -11,7 +11,7 @@ use crate::error::ConvertError;
 use crate::generation::{self, Defaults};
 use crate::graph::{
     Activation, Attention, Block, Family, FeedForward, Graph, Head, Layer, Matrix, NormKind,
-    NormPosition, Stack,
+    NormPosition, Projections, Stack,
 };
 
 /// First row of the position tables that is used (`BartLearnedPositionalEmbedding.offset`).
@@ -26,7 +26,8 @@ struct Shape {
     heads: usize,
     d_ff: usize,
     d_model: usize,
-    positions: usize,
+    /// Positions of the checkpoint's table, and how many of them are taken.
+    positions: (usize, usize),
     activation: Activation,
 }
 
@@ -38,12 +39,14 @@ pub(super) fn build(
     let config = checkpoint.config.clone();
     refuse_other_forms(&config)?;
     let (d_model, vocab) = widths(&config, 1024, 50_265)?;
-    let most = config.size("max_position_embeddings", 1024, MAX_ROWS - POSITION_OFFSET)?;
+    const POSITIONS: &str = "max_position_embeddings";
+    let all = config.size(POSITIONS, 1024, MAX_ROWS - POSITION_OFFSET)?;
+    let most = limits.positions(checkpoint, POSITIONS, all)?;
     let activation_name = config.text("activation_function")?.unwrap_or("gelu");
     let activation = activation(&config, "activation_function", activation_name)?;
     let tied = config.flag("tie_word_embeddings", true)?;
     let scaled = config.flag("scale_embedding", false)?;
-    let side = |side| shape(&config, side, d_model, most, activation);
+    let side = |side| shape(&config, side, d_model, (all, most), activation);
     let (encoder, decoder) = (side("encoder")?, side("decoder")?);
 
     let pad = config.id("pad_token_id", vocab)?.or(Some(1));
@@ -84,12 +87,16 @@ pub(super) fn build(
         max_source: most,
         max_target: most,
         position_offset: POSITION_OFFSET as u32,
+        rotary: false,
+        parallel: false,
+        decoder_only: false,
         ids,
         default_source,
         default_target,
         embedding,
         head,
         encoder: stack(checkpoint, prefix, &encoder)?,
+        mixture_block: None,
         decoder: stack(checkpoint, prefix, &decoder)?,
     })
 }
@@ -127,7 +134,7 @@ fn shape(
     config: &Config,
     side: &'static str,
     d_model: usize,
-    positions: usize,
+    positions: (usize, usize),
     activation: Activation,
 ) -> Result<Shape, ConvertError> {
     let field = format!("{side}_attention_heads");
@@ -178,8 +185,11 @@ fn stack(
     shape: &Shape,
 ) -> Result<Stack, ConvertError> {
     let base = format!("{prefix}{}", shape.side);
-    let rows = shape.positions + POSITION_OFFSET;
-    let positions = format!("{base}.embed_positions");
+    let (all, most) = shape.positions;
+    let (name, rows) = (format!("{base}.embed_positions"), all + POSITION_OFFSET);
+    let mut positions = linear(checkpoint, &name, (rows, shape.d_model), false)?;
+    positions.rows = most + POSITION_OFFSET;
+    positions.values.truncate(positions.rows * shape.d_model);
     let d_kv = shape.d_model / shape.heads;
     let layer = |index| layer(checkpoint, &format!("{base}.layers.{index}"), shape);
     let layers = (0..shape.layers).map(layer).collect::<Result<_, _>>()?;
@@ -188,17 +198,13 @@ fn stack(
     Ok(Stack {
         layers,
         heads: shape.heads,
+        kv_heads: shape.heads,
         d_kv,
         score_scale: (d_kv as f64).powf(-0.5) as f32,
         buckets: 0,
         distances: Vec::new(),
         relative_biases: Vec::new(),
-        positions: Some(linear(
-            checkpoint,
-            &positions,
-            (rows, shape.d_model),
-            false,
-        )?),
+        positions: Some(positions),
         embedding_norm: Some(norm(checkpoint, &embedding_norm, shape.d_model, true)?),
         final_norm: None,
     })
@@ -251,5 +257,6 @@ fn attention(
         d_model,
         true,
     )?;
-    Ok(Attention { norm, q, k, v, o })
+    let projections = Projections { q, k, v, o };
+    Ok(Attention { norm, projections })
 }

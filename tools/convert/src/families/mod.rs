@@ -3,6 +3,10 @@
 
 mod bart;
 mod embedding;
+mod m2m100;
+mod mixtral;
+mod nllb_moe;
+mod palm;
 mod switch;
 mod t5;
 
@@ -23,39 +27,73 @@ struct Entry {
     /// Other classes whose saves have the same tensors.
     also: &'static [&'static str],
     model_type: &'static str,
+    decoder_only: bool,
     build: Build,
 }
 
-const FAMILIES: [Entry; 5] = [
+const FAMILIES: [Entry; 9] = [
     Entry {
         architecture: "T5ForConditionalGeneration",
         also: &["T5WithLMHeadModel", "T5Model"],
         model_type: "t5",
+        decoder_only: false,
         build: |checkpoint, limits| t5::build(checkpoint, limits, t5::Variant::T5),
     },
     Entry {
         architecture: "MT5ForConditionalGeneration",
         also: &["MT5Model"],
         model_type: "mt5",
+        decoder_only: false,
         build: |checkpoint, limits| t5::build(checkpoint, limits, t5::Variant::Mt5),
     },
     Entry {
         architecture: "UMT5ForConditionalGeneration",
         also: &["UMT5Model"],
         model_type: "umt5",
+        decoder_only: false,
         build: |checkpoint, limits| t5::build(checkpoint, limits, t5::Variant::Umt5),
     },
     Entry {
         architecture: "SwitchTransformersForConditionalGeneration",
         also: &["SwitchTransformersModel"],
         model_type: "switch_transformers",
+        decoder_only: false,
         build: switch::build,
     },
     Entry {
         architecture: "BartForConditionalGeneration",
         also: &["BartModel"],
         model_type: "bart",
+        decoder_only: false,
         build: bart::build,
+    },
+    Entry {
+        architecture: "M2M100ForConditionalGeneration",
+        also: &["M2M100Model"],
+        model_type: "m2m_100",
+        decoder_only: false,
+        build: m2m100::build,
+    },
+    Entry {
+        architecture: "NllbMoeForConditionalGeneration",
+        also: &["NllbMoeModel"],
+        model_type: "nllb-moe",
+        decoder_only: false,
+        build: nllb_moe::build,
+    },
+    Entry {
+        architecture: "MixtralForCausalLM",
+        also: &["MixtralModel"],
+        model_type: "mixtral",
+        decoder_only: true,
+        build: mixtral::build,
+    },
+    Entry {
+        architecture: "PalmMoeForConditionalGeneration",
+        also: &[],
+        model_type: "palm_moe",
+        decoder_only: false,
+        build: palm::build,
     },
 ];
 
@@ -63,7 +101,12 @@ const FAMILIES: [Entry; 5] = [
 pub(crate) struct Limits {
     pub source: Option<u32>,
     pub target: Option<u32>,
+    /// Rows of position tables.
+    pub positions: Option<u32>,
 }
+
+/// Rows of position tables unless more are asked for.
+const USUAL_POSITIONS: u32 = 4096;
 
 impl Limits {
     /// The limits that options ask for.
@@ -71,6 +114,35 @@ impl Limits {
         Self {
             source: options.source,
             target: options.target,
+            positions: options.max_positions,
+        }
+    }
+
+    /// Positions that the tables hold, of `most` that the model can take: as many as are asked for,
+    /// else all, but not more than 4096 (with a note).
+    pub fn positions(
+        &self,
+        checkpoint: &mut Checkpoint<'_>,
+        field: &str,
+        most: usize,
+    ) -> Result<usize, ConvertError> {
+        let usual = most.min(USUAL_POSITIONS as usize);
+        match self.positions {
+            None => {
+                if usual < most {
+                    checkpoint.note(format!(
+                        "config.json: `{field}` is {most}; the position tables hold {usual}: \
+                         --max-positions N holds N"
+                    ));
+                }
+                Ok(usual)
+            }
+            Some(asked) if asked >= 1 && asked as usize <= most => Ok(asked as usize),
+            Some(found) => Err(ConvertError::Limit {
+                option: "--max-positions",
+                found,
+                remedy: format!("this model has 1 to {most} positions"),
+            }),
         }
     }
 
@@ -113,11 +185,11 @@ pub(crate) fn build(
         ));
     }
     let config = &checkpoint.config;
-    config.must_be(
-        "is_encoder_decoder",
-        &json!(true),
-        "only encoder-decoders are supported",
-    )?;
+    let remedy = match entry.decoder_only {
+        false => "only encoder-decoders are supported",
+        true => "this architecture has no encoder",
+    };
+    config.must_be("is_encoder_decoder", &json!(!entry.decoder_only), remedy)?;
     config.must_be(
         "tie_encoder_decoder",
         &json!(false),
@@ -239,4 +311,18 @@ fn epsilon(config: &Config, field: &str, default: f64) -> Result<f32, ConvertErr
         return Ok(value);
     }
     Err(config.refuse(field, "a number above 0 is wanted"))
+}
+
+/// Refuses heads that are too many, too wide, or (they are rotated in pairs) of an odd width.
+fn head_width(config: &Config, field: &str, heads: usize, d_kv: usize) -> Result<(), ConvertError> {
+    let most = usize::from(u16::MAX);
+    if heads.saturating_mul(d_kv) > MAX_COLS || heads > most || d_kv > most {
+        let remedy = format!("heads times their width ({heads} times {d_kv}) is above {MAX_COLS}");
+        return Err(config.refuse(field, remedy));
+    }
+    if !d_kv.is_multiple_of(2) {
+        let remedy = format!("an even width of heads is wanted, not {d_kv}: pairs are rotated");
+        return Err(config.refuse(field, remedy));
+    }
+    Ok(())
 }

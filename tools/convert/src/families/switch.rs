@@ -1,7 +1,7 @@
 //! Switch Transformers: T5's stacks with a mixture of experts in some layers.
 //! (`transformers/models/switch_transformers/`, 4.56.2.)
 
-use palmtop::format::MAX_COLS;
+use palmtop::format::{MAX_COLS, Policy};
 use serde_json::json;
 
 use super::t5::{self, Parts, Shape, Side};
@@ -9,7 +9,7 @@ use super::{Limits, activation, linear, widths};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ConvertError;
-use crate::graph::{Family, FeedForward, Graph};
+use crate::graph::{Expert, Family, FeedForward, Graph, Mixture, Router, Rule};
 
 /// The graph of a Switch Transformer.
 pub(super) fn build(
@@ -50,16 +50,19 @@ pub(super) fn build(
         }
         let router = format!("{name}.router.classifier");
         let router = linear(checkpoint, &router, (experts, d_model), router_bias)?;
-        let expert = |expert: usize| {
+        let mut expert = |expert: usize| {
             let name = format!("{name}.experts.expert_{expert}");
             t5::block(checkpoint, &name, dims, activation, false)
         };
-        let experts = (0..experts).map(expert).collect::<Result<_, _>>()?;
-        Ok(FeedForward::Mixture {
-            router,
-            experts,
-            capacity,
-        })
+        let experts = (0..experts).map(|index| expert(index).map(Expert::from));
+        Ok(FeedForward::Mixture(Mixture {
+            router: Router::Learned(router),
+            rule: Rule {
+                capacity,
+                ..Rule::new(Policy::Switch, 1)
+            },
+            experts: experts.collect::<Result<_, _>>()?,
+        }))
     };
     let tied = config.flag("tie_word_embeddings", true)?;
     let parts = Parts {

@@ -11,7 +11,7 @@ use crate::error::ConvertError;
 use crate::generation::{self, Defaults};
 use crate::graph::{
     Activation, Attention, Block, Family, FeedForward, Graph, Head, Layer, Matrix, NormKind,
-    NormPosition, Stack,
+    NormPosition, Projections, Stack,
 };
 
 /// Members of the family differ in defaults, and in where relative-position biases are.
@@ -190,12 +190,16 @@ pub(super) fn assemble(
         max_source: 0,
         max_target: 0,
         position_offset: 0,
+        rotary: false,
+        parallel: false,
+        decoder_only: false,
         ids,
         default_source,
         default_target,
         embedding,
         head,
         encoder,
+        mixture_block: None,
         decoder,
     })
 }
@@ -323,6 +327,7 @@ fn stack(
     Ok(Stack {
         layers,
         heads: shape.heads,
+        kv_heads: shape.heads,
         d_kv: shape.d_kv,
         score_scale: 1.0,
         buckets,
@@ -362,10 +367,12 @@ fn attention(
             shape.d_model,
             false,
         )?,
-        q: linear(checkpoint, &format!("{sublayer}.{kind}.q"), into, false)?,
-        k: linear(checkpoint, &format!("{sublayer}.{kind}.k"), into, false)?,
-        v: linear(checkpoint, &format!("{sublayer}.{kind}.v"), into, false)?,
-        o: linear(checkpoint, &format!("{sublayer}.{kind}.o"), out, false)?,
+        projections: Projections {
+            q: linear(checkpoint, &format!("{sublayer}.{kind}.q"), into, false)?,
+            k: linear(checkpoint, &format!("{sublayer}.{kind}.k"), into, false)?,
+            v: linear(checkpoint, &format!("{sublayer}.{kind}.v"), into, false)?,
+            o: linear(checkpoint, &format!("{sublayer}.{kind}.o"), out, false)?,
+        },
     })
 }
 
