@@ -6,6 +6,7 @@ mod embedding;
 mod encode;
 mod encoded;
 mod error;
+mod paged;
 mod pieces;
 mod plan;
 mod self_test;

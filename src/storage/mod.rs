@@ -1,6 +1,24 @@
-//! Where the experts' weights come from: mapped memory today, storage read on demand later.
+//! Where the experts' weights come from: mapped memory, or storage that is read on demand through
+//! a cache in the arena.
 //!
-//! Everything else is resident: it is read in place from the image.
+//! Everything else is resident: it is read in place from the image. What may be used here: `core`,
+//! `bytemuck`, `embedded-storage`, [`format`](crate::format).
+//!
+//! * [`Mapped`]: the whole image lies in memory.
+//! * [`Paged`]: an expert is read when a layer has chosen it, into one of N slots, and stays there
+//!   until its slot is the one that was not used for longest. Its CRC is checked at every load.
+//!
+//! A [`Storage`] is anything that can be read at an offset; [`Embedded`] and [`NorFlash`] make one
+//! of a device with an `embedded-storage` driver.
+
+mod cache;
+mod device;
+mod paged;
+
+pub use cache::Statistics;
+pub(crate) use cache::{cache_bytes, slot_bytes};
+pub use device::{Embedded, NorFlash, Storage};
+pub use paged::Paged;
 
 use crate::format::{ExpertRecord, Palm};
 
@@ -9,7 +27,7 @@ use crate::format::{ExpertRecord, Palm};
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum StorageError {
-    /// The storage could not be read.
+    /// The storage could not be read: [`Paged::take_error`] has what it said.
     Read,
     /// What was read does not match the expert's CRC.
     Crc,

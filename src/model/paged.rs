@@ -1,0 +1,90 @@
+//! Sessions whose experts are read from storage through a cache at the end of the arena.
+//!
+//! ```text
+//! [ the session's plan, rounded up to 16 | slots | marks of the slots ]
+//! ```
+
+use super::{Error, Limits, Model, Session};
+use crate::format::ALIGN;
+use crate::storage::{Paged, Storage, WeightSource, cache_bytes, slot_bytes};
+
+impl<'m> Model<'m> {
+    /// Bytes of a slot for one expert: the greatest of the file; 0 if there are none.
+    pub const fn slot_bytes(&self) -> usize {
+        slot_bytes(&self.palm)
+    }
+
+    /// Bytes of the arena that [`Session::paged`] needs with these limits and so many slots:
+    /// exactly so many are enough. Slots beyond the number of experts take nothing. Saturates where
+    /// a `usize` cannot hold the number.
+    ///
+    /// ```ignore
+    /// const G2P: Model = include_resident_model!("g2p.palm");
+    /// const LIMITS: Limits = Limits { source: 32, target: 48, beams: 1 };
+    /// static mut ARENA: Arena<{ G2P.paged_arena_bytes(LIMITS, 2) }> = Arena::new();
+    /// ```
+    pub const fn paged_arena_bytes(&self, limits: Limits, slots: usize) -> usize {
+        let (plan, cache) = (self.arena_bytes(limits), cache_bytes(&self.palm, slots));
+        match plan.checked_next_multiple_of(ALIGN) {
+            _ if cache == 0 => plan,
+            Some(plan) => plan.saturating_add(cache),
+            None => usize::MAX,
+        }
+    }
+}
+
+impl<'m, 'a, S: Storage> Session<'m, 'a, Paged<'a, S>> {
+    /// A session whose experts are read from `storage`, which holds the whole file, into a cache of
+    /// `slots` slots. `model` needs the file's resident part only.
+    ///
+    /// ```no_run
+    /// use palmtop::storage::Storage;
+    /// use palmtop::{Error, Model, Session};
+    ///
+    /// fn run(resident: &[u8], flash: impl Storage, arena: &mut [u8]) -> Result<(), Error> {
+    ///     let Ok(model) = Model::parse_resident(resident) else { return Ok(()) };
+    ///     let limits = model.default_limits();
+    ///     let mut session = Session::paged(model, limits, arena, flash, 2)?;
+    ///     let mut decoder = session.encode(&[5, 6, 7])?.decoder();
+    ///     decoder.step(0)?;
+    ///     let counts = decoder.session().source().statistics();
+    ///     println!("{} bytes, hit rate {}", counts.bytes_read, counts.hit_rate());
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Session::with_source`]; [`Error::NoSlots`] if `slots` is 0 and the model has experts;
+    /// [`Error::ArenaTooSmall`] with [`Model::paged_arena_bytes`] as the number
+    /// that would do.
+    pub fn paged(
+        model: Model<'m>,
+        limits: Limits,
+        arena: &'a mut [u8],
+        storage: S,
+        slots: usize,
+    ) -> Result<Self, Error> {
+        let (needed, got) = (model.paged_arena_bytes(limits, slots), arena.len());
+        let too_small = Error::ArenaTooSmall { needed, got };
+        let plan = model.arena_bytes(limits).checked_next_multiple_of(ALIGN);
+        let at = plan.unwrap_or(got).min(got);
+        let (arena, cache) = arena.split_at_mut_checked(at).unwrap_or_default();
+        // Without enough memory the cache has no slots; what is wrong with limits or alignment is
+        // said first.
+        let source = Paged::new(model.palm(), storage, slots, cache);
+        match Self::with_source(model, limits, arena, source) {
+            Err(Error::ArenaTooSmall { .. }) => Err(too_small),
+            Ok(_) if slots == 0 && model.slot_bytes() > 0 => Err(Error::NoSlots),
+            Ok(session) if session.source.slots() == 0 && model.slot_bytes() > 0 => Err(too_small),
+            result => result,
+        }
+    }
+}
+
+impl<S: WeightSource> Session<'_, '_, S> {
+    /// The source of the experts' weights: of a paged session, to reset its counts or to get at its
+    /// storage.
+    pub const fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+}
