@@ -19,6 +19,11 @@ pub struct ModelArgs {
     /// How to store the matrices of a checkpoint folder [default: int8]
     #[arg(long, value_name = "FORMAT")]
     pub weights: Option<WeightsArg>,
+
+    /// Read experts from the file when they are needed, through a cache of N of them; only the rest
+    /// of the file is kept in memory
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub slots: Option<u32>,
 }
 
 /// Storage formats of matrices, as `--weights` names them.

@@ -4,17 +4,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use palmtop::format::{ALIGN, Header, NONE32};
-use palmtop::generate::greedy;
-use palmtop::{Limits, Model, NoTrace, Session};
+use palmtop::generate::{argmax, greedy};
+use palmtop::{Decoder, Limits, Model, NoTrace, RouteTrace};
 
+use crate::experts::{Experts, Lent, Paging};
 use crate::failure::failed;
+use crate::model_file::Image;
+use crate::steer::Steer;
 use crate::trace::{Recorder, Taken};
+
+/// A session of an engine.
+pub type Session<'m, 'a> = palmtop::Session<'m, 'a, Lent<'a, 'm>>;
 
 /// A model with an arena that grows to what the longest input so far needed.
 #[derive(Debug)]
 pub struct Engine<'m> {
     model: Model<'m>,
     arena: Vec<u128>,
+    experts: Experts<'m>,
+    steer: Steer,
 }
 
 /// What came out for one input.
@@ -22,27 +30,39 @@ pub struct Engine<'m> {
 pub struct Answer {
     /// The generated ids: without the start token, with the end token if there was one.
     pub ids: Vec<u32>,
-    /// Decoder steps that were computed.
+    /// Decoder steps that were computed for them.
     pub steps: usize,
-    /// Whether the target limit was reached before the model ended by itself.
+    /// Most ids that could be generated: what was asked for, or what the model has positions for.
+    pub most: usize,
+    /// Whether that limit was reached before the model ended by itself.
     pub cut: bool,
     /// Arena bytes at the limits of this input.
     pub arena_bytes: usize,
-    /// Time of the encoder.
+    /// Time of the encoder, or of reading the prompt if the model is only a decoder.
     pub encode: Duration,
     /// Time of all decoder steps.
     pub decode: Duration,
     /// Routing decisions, if they were asked for.
     pub routes: Vec<Taken>,
+    /// What was read for this input, if experts are read from the file.
+    pub paging: Option<Paging>,
 }
 
 impl<'m> Engine<'m> {
-    /// An engine without an arena yet.
-    pub fn new(model: Model<'m>) -> Self {
-        Self {
+    /// An engine for an image; its arena grows with the first input.
+    pub fn new(image: &'m Image) -> Result<Self> {
+        let model = image.model()?;
+        Ok(Self {
             model,
             arena: Vec::new(),
-        }
+            experts: image.experts(&model)?,
+            steer: Steer::default(),
+        })
+    }
+
+    /// Lets the user change routes.
+    pub fn steer(&mut self, steer: Steer) {
+        self.steer = steer;
     }
 
     /// The model.
@@ -53,6 +73,11 @@ impl<'m> Engine<'m> {
     /// The header.
     pub fn header(&self) -> &Header {
         self.model.palm().header()
+    }
+
+    /// What was read so far, if experts are read from the file.
+    pub fn paging(&self) -> Option<Paging> {
+        self.experts.paging()
     }
 
     /// Makes room and starts a session at these limits.
@@ -70,47 +95,104 @@ impl<'m> Engine<'m> {
             self.arena.resize(blocks, 0);
         }
         let arena = &mut bytemuck::cast_slice_mut(&mut self.arena)[..bytes];
-        Ok(Session::new(self.model, limits, arena)?)
+        let experts = Lent(&mut self.experts);
+        let session = palmtop::Session::with_source(self.model, limits, arena, experts)?;
+        Ok(session)
     }
 
-    /// Greedy search from `source`, with limits just large enough for it.
+    /// Greedy search from `source`, with limits just large enough for it. A model that is only a
+    /// decoder goes on from `source`.
     pub fn answer(&mut self, source: &[u32], max_tokens: u32, trace: bool) -> Result<Answer> {
-        let limits = limits(self.header(), source.len(), max_tokens)?;
+        if trace || !self.steer.is_idle() {
+            let mut recorder = Recorder {
+                steer: self.steer.clone(),
+                ..Recorder::default()
+            };
+            let mut answer = self.traced(source, max_tokens, &mut recorder)?;
+            answer.routes = recorder.taken;
+            Ok(answer)
+        } else {
+            self.traced(source, max_tokens, &mut NoTrace)
+        }
+    }
+
+    /// [`Engine::answer`] with a trace of one's own.
+    pub fn traced<T: RouteTrace>(
+        &mut self,
+        source: &[u32],
+        max_tokens: u32,
+        trace: &mut T,
+    ) -> Result<Answer> {
         let h = *self.header();
+        let (limits, most) = limits(&h, source.len(), max_tokens)?;
         let arena_bytes = self.model.arena_bytes(limits);
-        let mut recorder = Recorder::default();
+        let before = self.paging();
         let mut session = self.session(limits)?;
         let start = Instant::now();
-        let encoded = if trace {
-            session.encode_traced(source, &mut recorder)?
-        } else {
-            session.encode(source)?
-        };
-        let encode = start.elapsed();
-
-        let start = Instant::now();
-        let mut decoder = encoded.decoder();
         let mut ids = Vec::new();
-        let most = max_tokens as usize;
-        let steps = if trace {
-            greedy(&mut decoder, most, &mut recorder, |id| ids.push(id))?
+        let (steps, encode) = if h.decoder_only {
+            let mut decoder = session.decoder()?;
+            let next = prompt(&mut decoder, source, trace)?;
+            let encode = start.elapsed();
+            let steps = go_on(&mut decoder, next, most, &h, trace, &mut ids)?;
+            (steps, encode)
         } else {
-            greedy(&mut decoder, most, &mut NoTrace, |id| ids.push(id))?
+            let encoded = session.encode_traced(source, trace)?;
+            let encode = start.elapsed();
+            let mut decoder = encoded.decoder();
+            let steps = greedy(&mut decoder, most, trace, |id| ids.push(id))?;
+            (steps, encode)
         };
-        let decode = start.elapsed();
+        let decode = start.elapsed() - encode;
         let ended = h.eos != NONE32 && ids.last() == Some(&h.eos);
-        let forced = h.forced_eos != NONE32 && steps == most;
-        let cut = h.eos != NONE32 && (!ended || forced);
+        let forced = h.forced_eos != NONE32 && ids.len() == most;
         Ok(Answer {
+            cut: h.eos != NONE32 && (!ended || forced),
             ids,
             steps,
-            cut,
+            most,
             arena_bytes,
             encode,
             decode,
-            routes: recorder.taken,
+            routes: Vec::new(),
+            paging: self.paging().map(|paging| paging.since(before)),
         })
     }
+}
+
+/// Feeds a prompt and gives the id that follows it.
+fn prompt<T: RouteTrace>(
+    decoder: &mut Decoder<'_, '_, '_, Lent<'_, '_>>,
+    source: &[u32],
+    trace: &mut T,
+) -> Result<u32> {
+    let mut next = 0;
+    for id in source {
+        next = argmax(decoder.step_traced(*id, trace)?);
+    }
+    Ok(next)
+}
+
+/// Goes on from the id that follows a prompt, the most likely one each time. Gives the steps.
+fn go_on<T: RouteTrace>(
+    decoder: &mut Decoder<'_, '_, '_, Lent<'_, '_>>,
+    mut next: u32,
+    most: usize,
+    h: &Header,
+    trace: &mut T,
+    ids: &mut Vec<u32>,
+) -> Result<usize> {
+    for steps in 0..most {
+        if steps + 1 == most && h.forced_eos != NONE32 {
+            next = h.forced_eos;
+        }
+        ids.push(next);
+        if next == h.eos || steps + 1 == most {
+            return Ok(steps);
+        }
+        next = argmax(decoder.step_traced(next, trace)?);
+    }
+    Ok(0)
 }
 
 /// Most tokens to generate: as many as asked for, or the model's default, and never more than it
@@ -124,10 +206,25 @@ pub fn most_tokens(h: &Header, asked: Option<u32>) -> u32 {
     asked.unwrap_or(h.default_target).min(most)
 }
 
-/// Limits for a source of this length, within what the model can take.
-pub fn limits(h: &Header, source: usize, target: u32) -> Result<Limits> {
+/// Limits for a source of this length and so many generated ids, within what the model can take,
+/// and the ids that can be generated within them.
+///
+/// The prompt of a model that is only a decoder takes target positions; its last generated id
+/// needs none.
+pub fn limits(h: &Header, source: usize, target: u32) -> Result<(Limits, usize)> {
     check_source(h, source)?;
-    if h.max_target > 0 && target > h.max_target {
+    let positions = if h.decoder_only {
+        let prompt = u32::try_from(source).unwrap_or(u32::MAX);
+        let wanted = prompt.saturating_add(target.max(1) - 1);
+        if h.max_target > 0 {
+            wanted.min(h.max_target)
+        } else {
+            wanted
+        }
+    } else {
+        target
+    };
+    if h.max_target > 0 && positions > h.max_target {
         return Err(failed(format!(
             "{target} target positions are more than the model's limit of {}",
             h.max_target
@@ -138,21 +235,31 @@ pub fn limits(h: &Header, source: usize, target: u32) -> Result<Limits> {
         ))
         .into());
     }
-    Ok(Limits {
-        source: source as u32,
-        target,
+    let most = if h.decoder_only {
+        positions as usize + 1 - source
+    } else {
+        target as usize
+    };
+    let limits = Limits {
+        source: if h.decoder_only { 0 } else { source as u32 },
+        target: positions,
         beams: 1,
-    })
+    };
+    Ok((limits, most))
 }
 
 /// Refuses a source that the model cannot take.
 pub fn check_source(h: &Header, source: usize) -> Result<()> {
-    if h.max_source > 0 && source > h.max_source as usize {
+    let (what, most) = if h.decoder_only {
+        ("prompt", h.max_target)
+    } else {
+        ("source", h.max_source)
+    };
+    if most > 0 && source > most as usize {
         return Err(failed(format!(
-            "the source has {source} tokens, more than the model's limit of {}",
-            h.max_source
+            "the {what} has {source} tokens, more than the model's limit of {most}"
         ))
-        .help(format!("shorten it to {} tokens", h.max_source))
+        .help(format!("shorten it to {most} tokens"))
         .into());
     }
     Ok(())

@@ -12,6 +12,7 @@ use palmtop::format::{ALIGN, FormatError};
 use palmtop_convert::{ConvertError, Options, Weights, convert};
 
 use crate::args::ModelArgs;
+use crate::experts::Experts;
 use crate::failure::{Failure, failed, misused};
 use crate::progress::ConversionBar;
 
@@ -120,6 +121,11 @@ impl Image {
         let model = Model::parse(self.bytes()).map_err(|error| self.refused(error))?;
         model.palm().verify().map_err(|error| self.refused(error))?;
         Ok(model)
+    }
+
+    /// The experts of that model.
+    pub fn experts<'m>(&'m self, model: &Model<'m>) -> Result<Experts<'m>> {
+        Ok(Experts::mapped(model.palm()))
     }
 
     fn refused(&self, error: FormatError) -> Failure {

@@ -20,6 +20,11 @@ impl Table {
     /// A table with these column headings; a heading that starts with `>` sets its column flush
     /// right.
     pub fn new(headings: &[&str]) -> Self {
+        Self::of(headings.iter().map(ToString::to_string).collect())
+    }
+
+    /// [`Table::new`] with headings that were made on the way.
+    pub fn of(headings: Vec<String>) -> Self {
         let aligns = headings
             .iter()
             .map(|heading| {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::args::ModelArgs;
 use crate::engine::{Engine, limits};
+use crate::experts::Paging;
 use crate::model_file::Image;
 use crate::out;
 use crate::table::Table;
@@ -56,6 +57,9 @@ struct Bench {
     /// Whether this machine computes the bits of the file's golden pair; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     golden_bits: Option<bool>,
+    /// What was read in all rounds together, if experts are read from the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paging: Option<Paging>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,27 +85,34 @@ struct Decode {
 pub fn bench(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let image = Image::load(&args.model)?;
-    let model = image.model()?;
+    let mut engine = Engine::new(&image)?;
     let load = start.elapsed();
 
-    let mut engine = Engine::new(model);
     let h = *engine.header();
     let within = |n: u32, most: u32| if most > 0 { n.min(most) } else { n };
     let mut sources: Vec<u32> = SOURCES.iter().map(|n| within(*n, h.max_source)).collect();
     sources.dedup();
+    if h.decoder_only {
+        sources.clear();
+    }
     let mut encode = Vec::new();
     for source in sources {
         encode.push(time_encoder(&mut engine, source)?);
     }
-    let source = within(DECODER_SOURCE, h.max_source);
+    let source = if h.decoder_only {
+        0
+    } else {
+        within(DECODER_SOURCE, h.max_source)
+    };
     let decode = time_decoder(&mut engine, source, within(STEPS, h.max_target))?;
     let bench = Bench {
         model: image.path().display().to_string(),
-        file_bytes: image.bytes().len(),
+        file_bytes: engine.header().total_len as usize,
         load_ms: milliseconds(load),
         encode,
         decode,
         golden_bits: golden(&mut engine)?,
+        paging: engine.paging(),
     };
     if args.json {
         out::pretty_json(&bench)?;
@@ -146,7 +157,7 @@ fn ids(n: u32, vocab: u32) -> Vec<u32> {
 fn time_encoder(engine: &mut Engine<'_>, source: u32) -> Result<Encode> {
     let h = *engine.header();
     let ids = ids(source, h.vocab);
-    let limits = limits(&h, ids.len(), 1)?;
+    let (limits, _) = limits(&h, ids.len(), 1)?;
     let times = rounds(|| {
         let mut session = engine.session(limits)?;
         let start = Instant::now();
@@ -167,11 +178,18 @@ fn time_encoder(engine: &mut Engine<'_>, source: u32) -> Result<Encode> {
 fn time_decoder(engine: &mut Engine<'_>, source: u32, steps: u32) -> Result<Decode> {
     let h = *engine.header();
     let ids = ids(source, h.vocab);
-    let limits: Limits = limits(&h, ids.len(), steps)?;
+    let limits = Limits {
+        source,
+        target: steps,
+        beams: 1,
+    };
     let times = rounds(|| {
         let mut session = engine.session(limits)?;
-        let encoded = session.encode(&ids)?;
-        let mut decoder = encoded.decoder();
+        let mut decoder = if h.decoder_only {
+            session.decoder()?
+        } else {
+            session.encode(&ids)?.decoder()
+        };
         let mut id = h.decoder_start;
         let start = Instant::now();
         for _ in 0..steps {
@@ -229,7 +247,10 @@ fn text(bench: &Bench, converted: bool) -> String {
     }
     let d = &bench.decode;
     table.row([
-        format!("decode a token (of {}, source {})", d.steps, d.source),
+        match d.source {
+            0 => format!("decode a token (of {})", d.steps),
+            source => format!("decode a token (of {}, source {source})", d.steps),
+        },
         format!("{:.3} ms", d.median_ms_per_token),
         format!("{:.0}", d.tokens_per_second),
         d.rounds.to_string(),
@@ -245,8 +266,17 @@ fn text(bench: &Bench, converted: bool) -> String {
     } else {
         "read and checked"
     };
+    let paging = bench.paging.map_or(String::new(), |paging| {
+        format!(
+            "  paged, {} slots ({}): {} read in all rounds, hit rate {:.1} %\n",
+            paging.slots,
+            bytes(paging.slots_bytes as u64),
+            bytes(paging.bytes_read),
+            paging.hit_rate() * 100.0
+        )
+    });
     format!(
-        "{}: {} bytes, {load} in {:.1} ms\n{}{golden}",
+        "{}: {} bytes, {load} in {:.1} ms\n{}{golden}{paging}",
         bench.model,
         count(bench.file_bytes as u64),
         bench.load_ms,

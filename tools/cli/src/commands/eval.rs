@@ -1,21 +1,23 @@
 //! `palmtop eval`: how often outputs are right, with intervals, and a second model beside.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
-use palmtop::Model;
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::args::{ModelArgs, WeightsArg};
-use crate::engine::{Engine, most_tokens};
-use crate::eval::dataset::{self, Sample};
+use crate::eval::dataset::{DataArgs, Group, samples};
+use crate::eval::runner::{Measured, Outcome, Runner};
 use crate::eval::score::{Score, Scorer, Unit};
-use crate::eval::stats::{Paired, Rate, edit_rate, paired, wilson};
+use crate::eval::slots;
+use crate::eval::stats::{Paired, Rate, paired, wilson};
+use crate::experts::Paging;
 use crate::model_file::Image;
+use crate::steer::{Steer, SteerArgs};
 use crate::table::Table;
-use crate::text::{Codec, one_line};
+use crate::text::one_line;
 use crate::units::{count, share};
 use crate::{out, progress};
 
@@ -23,12 +25,15 @@ const EXAMPLES: &str = "Examples:
   palmtop eval model.palm --data test.tsv
   palmtop eval model.palm --data test.tsv --ignore-stress --json
   palmtop eval checkpoint/ --data test.tsv --compare checkpoint/ --compare-weights f32
+  palmtop eval model.palm --data tasks/ --slot-f1          # a table of all files in tasks/
+  palmtop eval model.palm --data test.tsv --drop-expert enc1:2
 
 A line of the data is TEXT<TAB>EXPECTED, then further right answers, each after a TAB; any of them
-counts as right. WER is the rate of lines that are wrong, as is usual for pronunciation.";
+counts as right. A line `#task NAME` without a TAB names the task of the lines after it. Each file
+or task has a row of its own, and the rates at the top are those of all lines.
 
-/// Lines that could not be run which are named before the rest is only counted.
-const NAMED: usize = 5;
+Exact match is the rate of lines whose output is a right answer. WER is the rate of lines that are
+wrong, as is usual for pronunciation; it is shown where inputs are single words.";
 
 /// Arguments of `eval`.
 #[derive(Debug, clap::Args)]
@@ -37,13 +42,8 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// The data: TEXT<TAB>EXPECTED[<TAB>ALTERNATIVE…] on each line
-    #[arg(long, value_name = "FILE.tsv")]
-    data: PathBuf,
-
-    /// Only the first N lines
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
+    #[command(flatten)]
+    data: DataArgs,
 
     /// Leave stress out on both sides: digits of ARPAbet, and the marks of IPA
     #[arg(long)]
@@ -52,6 +52,10 @@ pub struct Args {
     /// What the token error rate counts [default: tokens if most expected outputs have spaces]
     #[arg(long, value_name = "UNIT")]
     unit: Option<Unit>,
+
+    /// Give precision, recall and F1 of answers that are lists `name=value; name=value`
+    #[arg(long)]
+    slot_f1: bool,
 
     /// Most tokens to generate, as far as the model has positions [default: its default limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
@@ -64,6 +68,9 @@ pub struct Args {
     /// How to store the matrices of OTHER_MODEL if it is a checkpoint folder [default: int8]
     #[arg(long, value_name = "FORMAT", requires = "compare")]
     compare_weights: Option<WeightsArg>,
+
+    #[command(flatten)]
+    steer: SteerArgs,
 
     /// Write text and output of each line, and OTHER_MODEL's output
     #[arg(long, value_name = "FILE.tsv")]
@@ -84,20 +91,25 @@ struct Report {
     result: Measured,
     #[serde(skip_serializing_if = "Option::is_none")]
     compared: Option<Compared>,
+    /// Files and tasks, if there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<GroupReport>,
+    /// What was read, if experts are read from the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paging: Option<Paging>,
+    /// Whether inputs are single words, so that WER means what it says.
+    #[serde(skip)]
+    words: bool,
 }
 
-/// A model's rates.
+/// A file or a task.
 #[derive(Debug, Serialize)]
-struct Measured {
-    model: String,
-    exact_match: Rate,
-    wer: Rate,
-    token_error_rate: Rate,
-    /// Lines that could not be run; they count as wrong.
-    not_run: usize,
-    /// Lines whose output the target limit ended.
-    cut: usize,
-    tokens_per_second: f64,
+struct GroupReport {
+    name: String,
+    lines: usize,
+    result: Measured,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compared: Option<Compared>,
 }
 
 /// The other model, and the difference.
@@ -111,8 +123,8 @@ struct Compared {
 
 /// Runs every line, on both models if there are two.
 pub fn eval(args: &Args) -> Result<ExitCode> {
-    let limit = args.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-    let samples = dataset::read(&args.data, limit)?;
+    let groups = args.data.read()?;
+    let samples = samples(&groups);
     if let Some(path) = &args.out {
         out::check_file(path)?;
     }
@@ -124,12 +136,15 @@ pub fn eval(args: &Args) -> Result<ExitCode> {
 
     let image = Image::load(&args.model)?;
     let mut here = Runner::new(&image, args.max_tokens)?;
+    let steer = Steer::new(&args.steer, here.engine.model().palm())?;
+    here.engine.steer(steer);
     let other = match &args.compare {
         None => None,
         Some(path) => {
             let model = ModelArgs {
                 path: path.clone(),
                 weights: args.compare_weights,
+                slots: None,
             };
             Some(Image::load(&model)?)
         }
@@ -141,140 +156,103 @@ pub fn eval(args: &Args) -> Result<ExitCode> {
 
     let bar = progress::lines(samples.len(), "evaluating");
     for sample in &samples {
-        here.run(sample, &scorer);
+        here.run(sample, &scorer, false);
         if let Some(there) = &mut there {
-            there.run(sample, &scorer);
+            there.run(sample, &scorer, false);
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
 
-    here.say_not_run();
-    let compared = there.as_ref().map(|there| {
-        there.say_not_run();
-        let same = here
-            .outputs
-            .iter()
-            .zip(&there.outputs)
-            .filter(|(a, b)| a == b)
-            .count();
-        Compared {
-            other: there.measured(),
-            same_output: wilson(same, samples.len()),
-            wer_difference: paired(&here.scores, &there.scores),
-        }
-    });
+    here.say();
+    if let Some(there) = &there {
+        there.say();
+    }
     if let Some(path) = &args.out {
-        let text = outputs(&samples, &here, there.as_ref());
+        let texts: Vec<&str> = samples.iter().map(|s| s.text.as_str()).collect();
+        let text = outputs(&texts, &here, there.as_ref());
         out::file(path, text.as_bytes())?;
     }
+    let slots = |group: &Group| args.slot_f1 && slots::are_expected(&group.samples);
+    let of_all = groups.iter().all(slots) && args.slot_f1;
+    if args.slot_f1 && !groups.iter().any(slots) {
+        eprintln!("note: --slot-f1: no file expects answers of the form name=value; name=value");
+    }
+    let all = 0..samples.len();
     let report = Report {
-        data: args.data.display().to_string(),
+        data: args.data.names(),
         lines: samples.len(),
         unit,
         ignore_stress: args.ignore_stress,
-        result: here.measured(),
-        compared,
+        result: here.measured(all.clone(), of_all),
+        compared: there.as_ref().map(|t| compared(&here, t, all, of_all)),
+        groups: by_group(&groups, &here, there.as_ref(), slots),
+        paging: here.engine.paging(),
+        words: are_words(&groups),
     };
     if args.json {
-        out::pretty_json(&report)?
+        out::pretty_json(&report)?;
     } else {
-        out::print(&text(&report))?
+        out::print(&text(&report))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A model and what it has done so far.
-struct Runner<'m> {
-    name: String,
-    codec: Codec<'m>,
-    engine: Engine<'m>,
-    max_tokens: u32,
-    outputs: Vec<String>,
-    scores: Vec<Score>,
-    not_run: Vec<(usize, String)>,
-    cut: usize,
-    tokens: usize,
-    time: Duration,
+/// Whether most inputs have no blanks in them.
+fn are_words(groups: &[Group]) -> bool {
+    let samples = samples(groups);
+    let words = samples.iter().filter(|s| !s.text.trim().contains(' '));
+    words.count() * 2 > samples.len()
 }
 
-impl<'m> Runner<'m> {
-    fn new(image: &'m Image, max_tokens: Option<u32>) -> Result<Self> {
-        let model: Model<'m> = image.model()?;
-        let codec = Codec::text(model.palm())
-            .with_context(|| format!("cannot evaluate {}", image.path().display()))?;
-        let max_tokens = most_tokens(model.palm().header(), max_tokens);
-        Ok(Self {
-            name: image.path().display().to_string(),
-            codec,
-            engine: Engine::new(model),
-            max_tokens,
-            outputs: Vec::new(),
-            scores: Vec::new(),
-            not_run: Vec::new(),
-            cut: 0,
-            tokens: 0,
-            time: Duration::ZERO,
-        })
+/// The files and tasks, if there are several.
+fn by_group(
+    groups: &[Group],
+    here: &Runner<'_>,
+    there: Option<&Runner<'_>>,
+    slots: impl Fn(&Group) -> bool,
+) -> Vec<GroupReport> {
+    if groups.len() < 2 {
+        return Vec::new();
     }
-
-    /// Runs a line. One that cannot be run has no output and is wrong.
-    fn run(&mut self, sample: &Sample, scorer: &Scorer) {
-        let output = match self.output(&sample.text) {
-            Ok(output) => output,
-            Err(error) => {
-                self.not_run.push((sample.line, format!("{error:#}")));
-                String::new()
-            }
-        };
-        self.scores.push(scorer.score(&output, &sample.expected));
-        self.outputs.push(output);
-    }
-
-    fn output(&mut self, text: &str) -> Result<String> {
-        let ids = self.codec.encode(text)?;
-        let answer = self.engine.answer(&ids, self.max_tokens, false)?;
-        self.cut += usize::from(answer.cut);
-        self.tokens += ids.len() + answer.steps;
-        self.time += answer.encode + answer.decode;
-        Ok(self.codec.decode(&answer.ids))
-    }
-
-    fn say_not_run(&self) {
-        for (line, error) in self.not_run.iter().take(NAMED) {
-            eprintln!("note: {}: line {line} counts as wrong: {error}", self.name);
+    let mut start = 0;
+    let reports = groups.iter().map(|group| {
+        let lines = start..start + group.samples.len();
+        start = lines.end;
+        GroupReport {
+            name: group.name.clone(),
+            lines: lines.len(),
+            result: here.measured(lines.clone(), slots(group)),
+            compared: there.map(|there| compared(here, there, lines, slots(group))),
         }
-        if self.not_run.len() > NAMED {
-            eprintln!(
-                "note: {}: and {} lines more",
-                self.name,
-                self.not_run.len() - NAMED
-            );
-        }
-    }
+    });
+    reports.collect()
+}
 
-    fn measured(&self) -> Measured {
-        let n = self.scores.len();
-        let exact = self.scores.iter().filter(|score| score.is_exact()).count();
-        Measured {
-            model: self.name.clone(),
-            exact_match: wilson(exact, n),
-            wer: wilson(n - exact, n),
-            token_error_rate: edit_rate(&self.scores),
-            not_run: self.not_run.len(),
-            cut: self.cut,
-            tokens_per_second: self.tokens as f64 / self.time.as_secs_f64().max(1e-9),
-        }
+fn compared(here: &Runner<'_>, there: &Runner<'_>, lines: Range<usize>, slots: bool) -> Compared {
+    let of = |runner: &Runner<'_>| -> (Vec<Score>, Vec<String>) {
+        let outcomes = runner.outcomes.get(lines.clone()).unwrap_or_default();
+        let part = |o: &Outcome| (o.score, o.output.clone());
+        outcomes.iter().map(part).unzip()
+    };
+    let ((scores, outputs), (other_scores, other_outputs)) = (of(here), of(there));
+    let same = outputs.iter().zip(&other_outputs).filter(|(a, b)| a == b);
+    Compared {
+        other: there.measured(lines.clone(), slots),
+        same_output: wilson(same.count(), lines.len()),
+        wer_difference: paired(&scores, &other_scores),
     }
 }
 
 /// The outputs as a table for other tools.
-fn outputs(samples: &[Sample], here: &Runner<'_>, there: Option<&Runner<'_>>) -> String {
+fn outputs(texts: &[&str], here: &Runner<'_>, there: Option<&Runner<'_>>) -> String {
+    let cell = |outcome: &Outcome| one_line(&outcome.output).replace('\t', "\\t");
     let mut text = String::new();
-    for (i, sample) in samples.iter().enumerate() {
-        let cell = |output: &str| one_line(output).replace('\t', "\\t");
-        let mut cells = vec![sample.text.clone(), cell(&here.outputs[i])];
-        cells.extend(there.map(|there| cell(&there.outputs[i])));
+    for (i, sample) in texts.iter().enumerate() {
+        let mut cells = vec![(*sample).to_owned()];
+        let both = [Some(here), there];
+        let outcomes = both.into_iter().flatten().map(|r| r.outcomes.get(i));
+        cells.extend(outcomes.map(|outcome| outcome.map_or_else(String::new, cell)));
         text.push_str(&cells.join("\t"));
         text.push('\n');
     }
@@ -294,17 +272,17 @@ fn text(report: &Report) -> String {
         count(report.lines as u64),
         report.unit.name()
     );
-    text.push_str(&rates(&report.result, report.lines));
+    text.push_str(&rates(&report.result, report.lines, report.words));
     if let Some(compared) = &report.compared {
         text.push_str(&format!("compared with {}\n", compared.other.model));
-        text.push_str(&rates(&compared.other, report.lines));
+        text.push_str(&rates(&compared.other, report.lines, report.words));
         text.push_str("difference on the same lines\n");
         let paired = &compared.wer_difference;
         let mut table = Table::new(&["", ">", ">"]);
         let [same, interval] = compared.same_output.cells();
         table.row(["same output", &same, &interval]);
         table.row([
-            "WER".to_owned(),
+            if report.words { "WER" } else { "wrong lines" }.to_owned(),
             format!("{:+.2} points", paired.points),
             format!("[{:+.2}, {:+.2}]", paired.low, paired.high),
         ]);
@@ -318,18 +296,88 @@ fn text(report: &Report) -> String {
         ]);
         text.push_str(&table.render());
     }
+    if !report.groups.is_empty() {
+        text.push_str(&groups(report));
+    }
     text
 }
 
-fn rates(measured: &Measured, lines: usize) -> String {
+/// A row per file or task, then one for all lines.
+fn groups(report: &Report) -> String {
+    let slots = report.groups.iter().any(|g| g.result.slots.is_some());
+    let compared = report.compared.is_some();
+    let mut headings = vec![
+        "file or task",
+        ">lines",
+        ">exact match",
+        ">95 % interval",
+        ">error rate",
+    ];
+    headings.extend(slots.then_some(">slot F1"));
+    headings.extend(
+        compared
+            .then_some([">other", ">same output"])
+            .into_iter()
+            .flatten(),
+    );
+    let mut table = Table::new(&headings);
+    let mut row = |name: &str, lines: usize, result: &Measured, other: Option<&Compared>| {
+        let [exact, interval] = result.exact_match.cells();
+        let percent = |rate: &Rate| format!("{:.2} %", rate.percent);
+        let mut cells = vec![
+            name.to_owned(),
+            count(lines as u64),
+            exact,
+            interval,
+            percent(&result.token_error_rate),
+        ];
+        if slots {
+            let f1 = result.slots.as_ref().map(|slots| percent(&slots.f1));
+            cells.push(f1.unwrap_or_default());
+        }
+        if let Some(other) = other {
+            cells.push(percent(&other.other.exact_match));
+            cells.push(percent(&other.same_output));
+        }
+        table.row(cells);
+    };
+    for group in &report.groups {
+        row(
+            &group.name,
+            group.lines,
+            &group.result,
+            group.compared.as_ref(),
+        );
+    }
+    row(
+        "all",
+        report.lines,
+        &report.result,
+        report.compared.as_ref(),
+    );
+    format!("by file or task\n{}", table.render())
+}
+
+fn rates(measured: &Measured, lines: usize, words: bool) -> String {
     let mut table = Table::new(&["", ">", ">95 % interval"]);
     let mut rate = |name: &str, rate: &Rate| {
         let [percent, interval] = rate.cells();
         table.row([name, &percent, &interval]);
     };
     rate("exact match", &measured.exact_match);
-    rate("WER", &measured.wer);
+    if words {
+        rate("WER", &measured.wer);
+    }
     rate("token error rate", &measured.token_error_rate);
+    if let Some(slots) = &measured.slots {
+        rate("slot F1", &slots.f1);
+        let mut part = |name: &str, percent: f64| {
+            table.row([name.to_owned(), format!("{percent:.2} %")]);
+        };
+        part("slot precision", slots.precision);
+        part("slot recall", slots.recall);
+        table.row(["slots expected".to_owned(), count(slots.expected as u64)]);
+    }
     let mut counted = |name: &str, n: usize| {
         if n > 0 {
             table.row([

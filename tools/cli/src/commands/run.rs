@@ -10,8 +10,10 @@ use serde::Serialize;
 
 use crate::args::{ModelArgs, only_greedy};
 use crate::engine::{Answer, Engine, most_tokens};
+use crate::experts::Paging;
 use crate::failure::failed;
 use crate::model_file::Image;
+use crate::steer::{Steer, SteerArgs};
 use crate::text::{Codec, check_ids, one_line};
 use crate::trace::{self, Taken};
 use crate::{failure, out};
@@ -22,6 +24,7 @@ const EXAMPLES: &str = "Examples:
   palmtop run checkpoint/ --weights f16 \"microcontroller\" --trace
   palmtop run model.palm --ids \"5 6 7\" --json
 
+A model that is only a decoder reads the text as its prompt and prints what follows.
 Without TEXT, each line of stdin is one input and gives one line of answer. A line that cannot be
 run gives an empty line, the reason on stderr, and exit code 1 at the end.";
 
@@ -56,9 +59,12 @@ pub struct Args {
     #[arg(long)]
     ids: bool,
 
-    /// Show on stderr which expert each token took in each sparse layer
+    /// Show on stderr which experts each token took in each sparse layer, with their weights
     #[arg(long)]
     trace: bool,
+
+    #[command(flatten)]
+    steer: SteerArgs,
 
     /// Print one JSON object for each input
     #[arg(long)]
@@ -76,6 +82,8 @@ struct Line<'a> {
     cut: bool,
     timings: Timings,
     arena_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paging: Option<Paging>,
     #[serde(skip_serializing_if = "Option::is_none")]
     routes: Option<&'a [Taken]>,
 }
@@ -100,8 +108,9 @@ struct Timings {
 pub fn run(args: &Args) -> Result<ExitCode> {
     only_greedy(args.beams)?;
     let image = Image::load(&args.model)?;
-    let model = image.model()?;
-    let palm = *model.palm();
+    let mut engine = Engine::new(&image)?;
+    let palm = *engine.model().palm();
+    engine.steer(Steer::new(&args.steer, &palm)?);
     let codec = if args.ids {
         Codec::Ids
     } else {
@@ -113,17 +122,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         args,
         h,
         codec,
-        engine: Engine::new(model),
+        engine,
         max_tokens,
+        tokens: 0,
     };
 
-    match &args.text {
+    let code = match &args.text {
         Some(text) => {
             out::line(&runner.answer(text)?)?;
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
-        None => runner.lines(),
+        None => runner.lines()?,
+    };
+    if let Some(paging) = runner.engine.paging() {
+        eprintln!("{}", paging.text(runner.tokens));
     }
+    Ok(code)
 }
 
 struct Runner<'m, 'a> {
@@ -132,6 +146,8 @@ struct Runner<'m, 'a> {
     codec: Codec<'m>,
     engine: Engine<'m>,
     max_tokens: u32,
+    /// Tokens in and out so far.
+    tokens: usize,
 }
 
 impl Runner<'_, '_> {
@@ -206,14 +222,18 @@ impl Runner<'_, '_> {
             .into());
         }
         let answer = self.engine.answer(&ids, self.max_tokens, self.args.trace)?;
+        self.tokens += ids.len() + answer.steps;
         if answer.cut {
-            let raise = match self.h.max_target {
-                most if most == self.max_tokens => "the model has no more positions",
-                _ => "--max-tokens raises the limit",
+            let all =
+                self.max_tokens == self.h.max_target || answer.most < self.max_tokens as usize;
+            let raise = if all {
+                "the model has no more positions"
+            } else {
+                "--max-tokens raises the limit"
             };
             eprintln!(
                 "note: the output was cut after {} tokens; {raise}",
-                self.max_tokens
+                answer.most
             );
         }
         if self.args.trace && !self.args.json {
@@ -231,6 +251,7 @@ impl Runner<'_, '_> {
             cut: answer.cut,
             timings: timings(tokenize, &answer),
             arena_bytes: answer.arena_bytes,
+            paging: answer.paging,
             routes: self.args.trace.then_some(&answer.routes),
         })?)
     }
@@ -245,10 +266,15 @@ impl Runner<'_, '_> {
             }
         };
         let source: Vec<String> = source.iter().map(name).collect();
-        // A decoder step reads the token before the one that it generates.
-        let mut target = vec!["start".to_owned()];
+        // A decoder step reads the token before the one that it generates; a model that is only a
+        // decoder reads the prompt first.
+        let mut target = if self.h.decoder_only {
+            source.clone()
+        } else {
+            vec!["start".to_owned()]
+        };
         target.extend(answer.ids.iter().map(name));
-        trace::text(&answer.routes, &source, &target)
+        trace::text(self.engine.model().palm(), &answer.routes, &source, &target)
     }
 }
 

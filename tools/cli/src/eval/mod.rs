@@ -1,5 +1,7 @@
 //! How outputs are compared with what was expected: the data, the scores, the intervals.
 
 pub mod dataset;
+pub mod runner;
 pub mod score;
+pub mod slots;
 pub mod stats;

@@ -17,7 +17,7 @@ pub enum Unit {
 
 impl Unit {
     /// Tokens, if most of the expected outputs have blanks in them; characters otherwise.
-    pub fn of(samples: &[Sample]) -> Self {
+    pub fn of(samples: &[&Sample]) -> Self {
         let spaced = samples
             .iter()
             .filter(|s| {
