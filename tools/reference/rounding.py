@@ -30,6 +30,8 @@ def simulate_w8a8(model):
     (attention scores, softmax, norms, routers) in float32. No outlier channel is equalized.
     """
     embedding = model.get_input_embeddings().weight
+    if hasattr(model, "quantize_head_input"):
+        model.quantize_head_input(Int8Rows())
     replacements = [(name, Int8Linear(module)) for name, module in _linear_layers(model)]
     for name, replacement in replacements:
         parent, _, attribute = name.rpartition(".")
@@ -65,10 +67,18 @@ class Int8Linear(nn.Module):
         return outputs if self.bias is None else outputs + self.bias
 
 
+class Int8Rows(nn.Module):
+    """Activations as int8 holds them, for a head that is not a linear layer of its own."""
+
+    def forward(self, activations):
+        quantized, token_scale = quantize_rows(activations)
+        return quantized * token_scale
+
+
 def _linear_layers(model):
     """(name, module) of every linear layer save the routers' classifiers; a tied head is one of them."""
     return [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.endswith("router.classifier")
+        if isinstance(module, nn.Linear) and not name.endswith(("router.classifier", "block_sparse_moe.gate"))
     ]

@@ -1,4 +1,4 @@
-"""Watching and replaying the routes of a Switch model.
+"""Watching and replaying the routes of a Switch model; topk.py does it for several experts per token.
 
 A route is the number of the chosen expert, or -1 where the expert's capacity was exhausted and the
 token passes by it. Routes are kept per sparse layer, in the order of layers, for encoder and decoder.
@@ -6,34 +6,45 @@ token passes by it. Routes are kept per sparse layer, in the order of layers, fo
 
 import torch
 
-DROPPED = -1
+from topk import DROPPED, MixtralRecorder, NllbRecorder, PalmRecorder
+
+RECORDERS = {"nllb-moe": NllbRecorder, "mixtral": MixtralRecorder, "palm_moe": PalmRecorder}
+
+
+def recorder(model, replay=None, twist=None):
+    """The recorder for the family of `model`: without routers it records nothing."""
+    kind = RECORDERS.get(model.config.model_type)
+    return kind(model, replay, twist) if kind else RouteRecorder(model, replay)
 
 
 class RouteRecorder:
     """Records the routes and the margins of every router of `model`, and replays routes if given some.
 
-    With `replay`, a dictionary {"encoder": [layers, S], "decoder": [layers, T]}, each token is sent where
-    it says (nowhere for -1); its gate is the probability that the running model gives to that expert.
+    With `replay`, a dictionary {"encoder_routes": [layers, S], "decoder_routes": [layers, T]}, each token is
+    sent where it says (nowhere for -1); its gate is the probability that the running model gives to that expert.
     """
 
     def __init__(self, model, replay=None):
         self.replay = replay
-        self.routes = {"encoder": {}, "decoder": {}}
+        self._seen = {"encoder": {}, "decoder": {}}
         self.margins = {"encoder": [], "decoder": []}
         self._hooks = []
         for side, stack in (("encoder", model.get_encoder()), ("decoder", model.get_decoder())):
             routers = [module for module in stack.modules() if type(module).__name__.endswith("Top1Router")]
             for layer, router in enumerate(routers):
-                self.routes[side][layer] = []
+                self._seen[side][layer] = []
                 self._hooks.append(router.register_forward_hook(self._hook(side, layer)))
 
     @property
     def has_routers(self):
-        return any(self.routes.values())
+        return any(self._seen.values())
 
-    def collected(self, side):
-        """Routes of one side as int32 [sparse layers, tokens]."""
-        return torch.stack([torch.cat(parts) for parts in self.routes[side].values()]).to(torch.int32)
+    def routes(self):
+        """{"encoder_routes", "decoder_routes"}, each int32 [sparse layers, tokens]."""
+        return {
+            f"{side}_routes": torch.stack([torch.cat(parts) for parts in layers.values()]).to(torch.int32)
+            for side, layers in self._seen.items()
+        }
 
     def minimum_margin(self):
         """Smallest distance between the best and the second-best router logit that was seen."""
@@ -47,10 +58,10 @@ class RouteRecorder:
         def observe(router, _inputs, outputs):
             mask, gate, logits = outputs
             if self.replay is not None:
-                done = sum(len(part) for part in self.routes[side][layer])
-                mask, gate = _forced(self.replay[side][layer][done : done + logits.shape[1]], logits)
+                done = sum(len(part) for part in self._seen[side][layer])
+                mask, gate = _forced(self.replay[f"{side}_routes"][layer][done : done + logits.shape[1]], logits)
             chosen = torch.where(mask.sum(-1) > 0, mask.argmax(-1), torch.full_like(mask.argmax(-1), DROPPED))
-            self.routes[side][layer].append(chosen[0])
+            self._seen[side][layer].append(chosen[0])
             best = logits[0].topk(2, dim=-1).values
             self.margins[side].append((best[:, 0] - best[:, 1]).min().item())
             return mask, gate, logits

@@ -18,12 +18,14 @@ ROUTER_LOGIT_STD = 3.0
 LOGIT_STD = 1.7
 NORM_GAIN_SIGMA = 0.3
 BIAS_STD = 0.2
+LIKE_BART = ("bart", "m2m_100", "nllb-moe")
+UP_PROJECTIONS = tuple(f".{n}.weight" for n in ("wi", "wi_0", "wi_1", "fc1", "w1", "w3", "gate_proj", "up_proj"))
 OUTLIER_CHANNELS = 3
 OUTLIER_FACTOR = 50.0
 
 
-def randomize(model, seed):
-    """Fill every parameter of `model` (and BART's `final_logits_bias`) in place."""
+def randomize(model, seed, router_std=ROUTER_LOGIT_STD):
+    """Fill every parameter of `model` (and BART's `final_logits_bias`, and hash tables) in place."""
     generator = np.random.Generator(np.random.PCG64(seed))
     tensors = dict(model.named_parameters())  # a tied tensor occurs once, under its first name
     if hasattr(model, "final_logits_bias"):
@@ -31,14 +33,17 @@ def randomize(model, seed):
     for name in sorted(tensors):
         tensor = tensors[name]
         draw = generator.standard_normal(tuple(tensor.shape))
-        values = _shaped(name, draw, model.config)
+        values = _shaped(name, draw, model.config, router_std)
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(values.astype(np.float32)))
+    for name, table in model.named_buffers():
+        if name.endswith("router.table"):
+            table.copy_(torch.from_numpy(generator.integers(0, model.config.num_experts, len(table))))
 
 
-def _shaped(name, draw, config):
+def _shaped(name, draw, config, router_std):
     """Scale a standard normal draw to what the tensor called `name` needs."""
-    is_bart = config.model_type == "bart"
+    is_bart = config.model_type in LIKE_BART
     if name == "final_logits_bias" or "relative_attention_bias" in name:
         return draw
     if "embed_positions" in name:
@@ -50,27 +55,29 @@ def _shaped(name, draw, config):
     if name.endswith("bias"):
         return BIAS_STD * draw
     fan_in_std = draw.shape[1] ** -0.5
-    if name.endswith("router.classifier.weight"):
-        return ROUTER_LOGIT_STD * fan_in_std * draw
+    if name.endswith(("router.classifier.weight", "router.weight", ".gate.weight")):
+        return router_std * fan_in_std * draw
     if name.endswith((".q.weight", ".q_proj.weight")):
         return _query_std(config, is_bart) * fan_in_std * draw
     if name.endswith("lm_head.weight"):
         return LOGIT_STD * fan_in_std * draw
-    if name.endswith((".wi.weight", ".wi_0.weight", ".wi_1.weight", ".fc1.weight")):
+    if name.endswith(UP_PROJECTIONS):
         return 1.4 * fan_in_std * draw
     return fan_in_std * draw
 
 
 def _token_embedding_std(config, is_bart):
-    """BART's head multiplies by the embedding unscaled; T5's tied head divides by sqrt(d_model)."""
+    """The heads of BART and Mixtral take the embedding unscaled; those of T5 and PaLM divide by sqrt(d_model)."""
+    if config.model_type == "mixtral":
+        return LOGIT_STD * config.hidden_size**-0.5 if config.tie_word_embeddings else 1.0
     if is_bart:
         return LOGIT_STD * config.d_model**-0.5
     return LOGIT_STD
 
 
 def _query_std(config, is_bart):
-    """BART divides scores by sqrt(head_dim), T5 does not: its queries are that much smaller."""
-    if is_bart:
+    """T5 does not divide scores by sqrt(head_dim), all others do: its queries are that much smaller."""
+    if is_bart or config.model_type in ("mixtral", "palm_moe"):
         return ATTENTION_SCORE_STD
     return ATTENTION_SCORE_STD * config.d_kv**-0.5
 

@@ -131,7 +131,7 @@ impl<'m> Engine<'m> {
         let start = Instant::now();
         let mut ids = Vec::new();
         let (steps, encode) = if h.decoder_only {
-            let mut decoder = session.decoder()?;
+            let mut decoder = session.decoder_only()?;
             let next = prompt(&mut decoder, source, trace)?;
             let encode = start.elapsed();
             let steps = go_on(&mut decoder, next, most, &h, trace, &mut ids)?;

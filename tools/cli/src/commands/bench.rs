@@ -186,7 +186,7 @@ fn time_decoder(engine: &mut Engine<'_>, source: u32, steps: u32) -> Result<Deco
     let times = rounds(|| {
         let mut session = engine.session(limits)?;
         let mut decoder = if h.decoder_only {
-            session.decoder()?
+            session.decoder_only()?
         } else {
             session.encode(&ids)?.decoder()
         };

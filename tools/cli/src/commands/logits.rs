@@ -81,7 +81,7 @@ pub fn logits(args: &Args) -> Result<ExitCode> {
     let mut logits = Vec::new();
     let mut session = engine.session(limits)?;
     let mut decoder = if h.decoder_only {
-        session.decoder()?
+        session.decoder_only()?
     } else {
         let mut encoded = session.encode_traced(source, &mut recorder)?;
         push(&mut states, encoded.hidden());
