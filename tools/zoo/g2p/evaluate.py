@@ -66,10 +66,13 @@ def score(outputs, words):
 
 
 def routing(model, words, outputs, vocab):
-    """Share of each layer's choices that each expert got, and the mean weight of the best."""
+    """By layer: share of the choices that each expert got, mean weight of the best, and for each
+    expert the symbols that chose it first most often, with the share of them that did."""
     pairs = {w: [outputs[w]] for w in words}
+    names = {i: t for t, i in vocab.items()}
     count = {n: torch.zeros(g.m) for n, g in model.gates().items()}
     best = {n: [0.0, 0] for n in count}
+    by_symbol = {n: torch.zeros(len(vocab), g.m) for n, g in model.gates().items()}
     with torch.no_grad():
         for batch in data.Batches(pairs, vocab, 4096).epoch(0):
             src, dec_in, _, _, keep = data.collate(batch)
@@ -77,14 +80,26 @@ def routing(model, words, outputs, vocab):
                 g.record, g.log = True, []
             model(src, dec_in)
             for name, g in model.gates().items():
-                expert, w = g.log[0]
+                expert, w = (t.flatten(0, 1) for t in g.log[0])
+                ids = src.flatten()
                 if name.startswith("decoder"):
-                    expert, w = expert[keep], w[keep]
+                    real = keep.flatten()
+                    expert, w, ids = expert[real], w[real], dec_in.flatten()[real]
+                by_symbol[name].index_put_((ids, expert[:, 0]), torch.ones(len(ids)),
+                                           accumulate=True)
                 count[name] += torch.bincount(expert.flatten(), minlength=g.m)
                 best[name][0] += float(w[..., 0].sum())
                 best[name][1] += w[..., 0].numel()
                 g.record, g.log = False, []
-    return {n: {"share": (100 * c / c.sum()).tolist(), "best": best[n][0] / best[n][1]}
+
+    def favourites(table, e):
+        total = table.sum(1)
+        part = torch.where(total >= 50, table[:, e] / total.clamp(min=1), 0)
+        top = part.argsort(descending=True)[:8].tolist()
+        return [[names[i], round(float(part[i]), 2)] for i in top if part[i] >= 0.5]
+
+    return {n: {"share": (100 * c / c.sum()).tolist(), "best": best[n][0] / best[n][1],
+                "symbols": [favourites(by_symbol[n], e) for e in range(len(c))]}
             for n, c in count.items()}
 
 
@@ -135,6 +150,8 @@ def main():
     for name, r in result["routing"].items():
         print(f"{name}: " + " ".join(f"{s:.1f}" for s in r["share"])
               + f" % of choices; mean weight of the best {r['best']:.2f}")
+        for e, symbols in enumerate(r["symbols"]):
+            print(f"    expert {e} first: " + " ".join(f"{t} {s:.2f}" for t, s in symbols))
     shown = [w for w in by_hash if w in words
              and strip_stress(outputs[w]) not in map(strip_stress, words[w])][:args.failures]
     for w in shown:
