@@ -86,7 +86,7 @@ fn compute(model: Model<'_>, limits: Limits, source: &[u32]) -> Result<Vec<u8>, 
     };
     let (mut states, mut logits) = (Vec::new(), Vec::new());
     let mut decoder = if header.decoder_only {
-        session.decoder()?
+        session.decoder_only()?
     } else {
         let mut encoded = session.encode(source)?;
         bits(encoded.hidden(), &mut states);
