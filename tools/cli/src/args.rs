@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use palmtop_convert::Weights;
+use palmtop_convert::{ExpertWeights, Weights};
 
 use crate::failure::{Failure, misused};
 
@@ -43,6 +43,30 @@ impl From<WeightsArg> for Weights {
             WeightsArg::Int8 => Self::Int8,
             WeightsArg::F16 => Self::F16,
             WeightsArg::F32 => Self::F32,
+        }
+    }
+}
+
+/// Storage formats of experts, as `--experts` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExpertWeightsArg {
+    /// Four bits a value, a scale for 32 columns; activations are int8
+    Int4,
+    /// Signed bytes, a scale per row; activations are int8
+    Int8,
+    /// Half precision, widened to f32 for arithmetic
+    F16,
+    /// Single precision, as the checkpoint has them
+    F32,
+}
+
+impl From<ExpertWeightsArg> for ExpertWeights {
+    fn from(arg: ExpertWeightsArg) -> Self {
+        match arg {
+            ExpertWeightsArg::Int4 => Self::Int4,
+            ExpertWeightsArg::Int8 => Self::Int8,
+            ExpertWeightsArg::F16 => Self::F16,
+            ExpertWeightsArg::F32 => Self::F32,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Writes a file so that it is there whole or not at all.
 
 use std::io::{Error, ErrorKind, Result, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 /// Writes `bytes` to a temporary file in the same folder, flushes it to the disk and renames it.
 /// A link stays; the file that it leads to is replaced.
@@ -9,18 +11,14 @@ use std::path::Path;
 /// # Errors
 /// As the system reports them; nothing half-written is left. Folders and devices are refused.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let path = &match path.metadata() {
-        Ok(metadata) if metadata.is_dir() => {
-            let problem = format!("{} is a folder; name a file", path.display());
-            return Err(Error::new(ErrorKind::IsADirectory, problem));
-        }
-        Ok(metadata) if !metadata.is_file() => {
-            let problem = format!("{} is not a regular file; name another", path.display());
-            return Err(Error::new(ErrorKind::InvalidInput, problem));
-        }
-        Ok(_) => path.canonicalize()?,
-        Err(_) => path.to_owned(),
-    };
+    let mut file = beside(path)?;
+    file.write_all(bytes)?;
+    publish(file, path)
+}
+
+/// A temporary file beside `path`, gone when dropped.
+pub(crate) fn beside(path: &Path) -> Result<NamedTempFile> {
+    let path = target(path)?;
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -28,14 +26,30 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder
-        .prefix(".palm-")
-        .suffix(".part")
-        .tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    builder.prefix(".palm-").suffix(".part").tempfile_in(folder)
+}
+
+/// Flushes a file of [`beside`] to the disk and gives it its name.
+pub(crate) fn publish(file: NamedTempFile, path: &Path) -> Result<()> {
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    file.persist(target(path)?).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// The file that `path` leads to.
+fn target(path: &Path) -> Result<PathBuf> {
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            let problem = format!("{} is a folder; name a file", path.display());
+            Err(Error::new(ErrorKind::IsADirectory, problem))
+        }
+        Ok(metadata) if !metadata.is_file() => {
+            let problem = format!("{} is not a regular file; name another", path.display());
+            Err(Error::new(ErrorKind::InvalidInput, problem))
+        }
+        Ok(_) => path.canonicalize(),
+        Err(_) => Ok(path.to_owned()),
+    }
 }
 
 #[cfg(test)]

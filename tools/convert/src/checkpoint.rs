@@ -336,8 +336,9 @@ fn widen(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
     }
 }
 
+/// A file's bytes, mapped.
 #[allow(unsafe_code)]
-fn map_file(path: &Path) -> std::io::Result<Mmap> {
+pub(crate) fn map_file(path: &Path) -> std::io::Result<Mmap> {
     let file = File::open(path)?;
     if file.metadata()?.len() == 0 {
         let problem = "the file is empty";

@@ -42,7 +42,10 @@ pub(crate) fn run(image: &[u8]) -> Result<Run, ConvertError> {
     let default = model.default_limits();
     let plan_arena = u32::try_from(model.arena_bytes(default)).unwrap_or(u32::MAX);
 
-    let source = source(&model, default.source);
+    let source = match model.palm().header().decoder_only {
+        true => Vec::new(),
+        false => source(&model, default.source),
+    };
     let limits = Limits {
         source: source.len() as u32,
         target: default.target.min(TARGET),
@@ -76,15 +79,19 @@ fn compute(model: Model<'_>, limits: Limits, source: &[u32]) -> Result<Vec<u8>, 
     let mut memory = aligned(len);
     let mut session = Session::new(model, limits, bytes_of(&mut memory, len))?;
     let header = *model.palm().header();
-    let mut encoded = session.encode(source)?;
     let mut finite = true;
     let mut bits = |values: &[f32], out: &mut Vec<u8>| {
         finite &= values.iter().all(|value| value.is_finite());
         out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     };
     let (mut states, mut logits) = (Vec::new(), Vec::new());
-    bits(encoded.hidden(), &mut states);
-    let mut decoder = encoded.decoder();
+    let mut decoder = if header.decoder_only {
+        session.decoder_only()?
+    } else {
+        let mut encoded = session.encode(source)?;
+        bits(encoded.hidden(), &mut states);
+        encoded.decoder()
+    };
     let mut target = Vec::new();
     let mut id = header.decoder_start;
     while (target.len() as u32) < limits.target && id != NONE32 {

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use palmtop::Limits;
-use palmtop_convert::{Options, Weights};
+use palmtop_convert::{ExpertRule, ExpertWeights, Options, Weights};
 
-use crate::args::WeightsArg;
+use crate::args::{ExpertWeightsArg, WeightsArg};
 use crate::failure::misused;
 use crate::model_file::{Image, not_converted};
 use crate::out;
@@ -17,7 +17,14 @@ use crate::units::{bytes, count};
 
 const EXAMPLES: &str = "Examples:
   palmtop convert checkpoint/ -o model.palm
-  palmtop convert checkpoint/ -o model-f16.palm --weights f16 --source 64 --target 96";
+  palmtop convert checkpoint/ -o model-f16.palm --weights f16 --source 64 --target 96
+
+Experts may have formats of their own, all of them or some; what comes later wins:
+  palmtop convert checkpoint/ -o model-int4.palm --experts int4
+  palmtop convert checkpoint/ -o model-mixed.palm --experts int4 \\
+      --expert 'encoder.1.*=int8' --expert encoder.1.3=f16 --expert 'block.*.*=f16'
+STACK is encoder, decoder or block (the mixture between them, whose layer is 0); * stands for
+all. Numbers count from 0.";
 
 /// Arguments of `convert`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +42,14 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "int8")]
     weights: WeightsArg,
 
+    /// How to store the matrices of experts [default: as --weights]
+    #[arg(long, value_name = "FORMAT")]
+    experts: Option<ExpertWeightsArg>,
+
+    /// How to store some experts, as `encoder.1.*=f16`; may be given several times
+    #[arg(long, value_name = "STACK.LAYER.EXPERT=FORMAT")]
+    expert: Vec<ExpertRule>,
+
     /// Default limit of source tokens, for who states none
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     source: Option<u32>,
@@ -42,6 +57,11 @@ pub struct Args {
     /// Default limit of target positions, for who states none
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     target: Option<u32>,
+
+    /// Rows of position tables, and so the most tokens of a source or target [default: what
+    /// config.json says, at most 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_positions: Option<u32>,
 
     /// Token rows that the encoder computes together: more need more RAM and read weights less
     /// often; results stay the same
@@ -55,6 +75,9 @@ pub fn convert(args: &Args) -> Result<ExitCode> {
     check_paths(folder, output)?;
     let options = Options {
         weights: Weights::from(args.weights),
+        experts: args.experts.map(ExpertWeights::from),
+        expert_rules: args.expert.clone(),
+        max_positions: args.max_positions,
         source: args.source,
         target: args.target,
         tile: args.tile,

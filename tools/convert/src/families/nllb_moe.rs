@@ -18,7 +18,7 @@ pub(super) fn build(
 ) -> Result<Graph, ConvertError> {
     let config = checkpoint.config.clone();
     refuse_other_routers(&config)?;
-    let rule = rule(&config)?;
+    let mut rule = rule(&config)?;
     let experts = config.size("num_experts", 128, usize::from(u16::MAX))?;
     if experts < 2 {
         return Err(config.refuse(
@@ -31,9 +31,7 @@ pub(super) fn build(
         ("encoder", config.count("encoder_sparse_step", 4)?),
         ("decoder", config.count("decoder_sparse_step", 4)?),
     ];
-    if let Some(fraction) = misread_fraction(rule.capacity_fraction, &config)? {
-        checkpoint.note(fraction);
-    }
+    rule.capacity_fraction = fraction(checkpoint, rule.capacity_fraction)?;
     let names = Names {
         family: Family::NllbMoe,
         cross: ["cross_attention", "cross_attention_layer_norm"],
@@ -119,21 +117,34 @@ fn rule(config: &Config) -> Result<Rule, ConvertError> {
     })
 }
 
-/// A note if ⌈fraction · tokens⌉ in f32, as the device computes it, differs from Python's f64.
-fn misread_fraction(narrow: f32, config: &Config) -> Result<Option<String>, ConvertError> {
-    let wide = config.number("moe_eval_capacity_token_fraction", 1.0)?;
-    if narrow == 0.0 {
-        return Ok(None);
-    }
+/// The device computes ⌈fraction · tokens⌉ in f32, Python in f64: takes the neighbour of `nearest`
+/// with which both agree for all token counts, and notes it if there is none.
+fn fraction(checkpoint: &mut Checkpoint<'_>, nearest: f32) -> Result<f32, ConvertError> {
+    const FRACTION: &str = "moe_eval_capacity_token_fraction";
+    let config = &checkpoint.config;
+    let exact = config.number(FRACTION, 1.0)?;
     let most = config.count("max_position_embeddings", 1024)?.min(MAX_ROWS);
-    let differs =
-        |tokens: &usize| (narrow * *tokens as f32).ceil() as f64 != (wide * *tokens as f64).ceil();
-    Ok((1..=most).find(differs).map(|tokens| {
-        format!(
-            "config.json: `moe_eval_capacity_token_fraction` = {wide} in f32 gives another \
-             capacity than in f64, first at {tokens} tokens"
-        )
-    }))
+    if nearest == 0.0 {
+        return Ok(nearest);
+    }
+    let differs = |fraction: f32| {
+        let differs = move |tokens: &usize| {
+            let narrow = (fraction * *tokens as f32).ceil();
+            f64::from(narrow) != (exact * *tokens as f64).ceil()
+        };
+        (1..=most).find(differs)
+    };
+    let neighbours = [nearest, nearest.next_down(), nearest.next_up()];
+    if let Some(same) = neighbours.into_iter().find(|f| differs(*f).is_none()) {
+        return Ok(same);
+    }
+    if let Some(tokens) = differs(nearest) {
+        checkpoint.note(format!(
+            "config.json: `{FRACTION}` = {exact} gives another capacity in f32 than in f64, first \
+             at {tokens} tokens"
+        ));
+    }
+    Ok(nearest)
 }
 
 #[cfg(test)]

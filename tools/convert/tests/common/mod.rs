@@ -1,8 +1,11 @@
 //! Copies of fixture folders, to be broken.
 #![allow(dead_code)]
 
+pub mod made;
+
 use std::path::{Path, PathBuf};
 
+use palmtop::{Model, Session};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -29,6 +32,12 @@ pub fn fixtures() -> Result<Vec<PathBuf>> {
 
 /// A copy of a fixture in a folder of its own, gone when dropped.
 pub struct Folder(TempDir);
+
+impl From<TempDir> for Folder {
+    fn from(folder: TempDir) -> Self {
+        Self(folder)
+    }
+}
 
 impl Folder {
     pub fn copy_of(fixture: &str) -> Result<Self> {
@@ -88,6 +97,29 @@ impl Folder {
         out.extend(data);
         Ok(std::fs::write(path, out)?)
     }
+}
+
+/// Copies bytes to memory at a multiple of 16.
+pub fn aligned(bytes: &[u8]) -> Vec<u128> {
+    let mut memory = vec![0; bytes.len().div_ceil(16)];
+    bytemuck::cast_slice_mut(&mut memory)[..bytes.len()].copy_from_slice(bytes);
+    memory
+}
+
+/// Checks every CRC of an image and runs its golden input.
+pub fn self_test(bytes: &[u8]) -> Result {
+    let memory = aligned(bytes);
+    let image = &bytemuck::cast_slice(&memory)[..bytes.len()];
+    let model = Model::parse(image)?;
+    model.palm().verify()?;
+    let limits = model.default_limits();
+    assert_eq!(
+        model.palm().header().plan_arena as usize,
+        model.arena_bytes(limits)
+    );
+    let mut arena = vec![0u128; model.arena_bytes(limits).div_ceil(16)];
+    let mut session = Session::new(model, limits, bytemuck::cast_slice_mut(&mut arena))?;
+    Ok(session.self_test(&mut [0; 64])?)
 }
 
 /// Where a tensor's data begin.
