@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use palmtop::format::{ExpertRecord, Palm, Section, TensorFormat, TensorRecord, crc32};
+use palmtop::format::{ExpertRecord, Palm, Policy, Section, TensorFormat, TensorRecord, crc32};
 
 use crate::Opaque;
 
@@ -10,6 +10,8 @@ use crate::Opaque;
 pub fn parse(opaque: &mut Opaque) {
     black_box(crc32(opaque.bytes));
     let _ = black_box(Palm::total_len(opaque.bytes));
+    let _ = black_box(Palm::resident_len(opaque.bytes));
+    let _ = black_box(Palm::parse_resident(opaque.bytes));
     let _ = black_box(Palm::parse(opaque.bytes));
 }
 
@@ -21,7 +23,9 @@ pub fn view(opaque: &mut Opaque) {
     let index = opaque.number(0);
     black_box(palm.header().layer_count());
     black_box(palm.bytes());
+    black_box(palm.header().block_index());
     black_box(palm.is_aligned());
+    black_box(palm.has_experts());
     let section = Section {
         offset: opaque.number(1),
         len: opaque.number(2),
@@ -35,6 +39,7 @@ pub fn view(opaque: &mut Opaque) {
     black_box(palm.layer(index));
     let expert = black_box(palm.expert(index));
     black_box(palm.expert_bytes(&expert));
+    black_box(expert.has_attention());
     let any = ExpertRecord {
         offset: opaque.number(3),
         len: opaque.number(4),
@@ -56,7 +61,8 @@ pub fn parts(opaque: &mut Opaque) {
     let Some(format) = TensorFormat::from_code(opaque.number(0) as u8) else {
         return;
     };
-    black_box(format.bytes());
+    black_box(format.stride(opaque.number(9) as usize));
+    black_box(format.is_integer());
     let record = TensorRecord {
         offset: opaque.number(1),
         rows: opaque.number(2),
@@ -69,4 +75,7 @@ pub fn parts(opaque: &mut Opaque) {
         bias: opaque.number(8),
     };
     black_box(record.matrix_bytes());
+    black_box(record.scale_bytes());
+    black_box(record.groups());
+    black_box(Policy::from_code(opaque.number(10) as u8).map(Policy::is_learned));
 }

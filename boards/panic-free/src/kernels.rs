@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use palmtop::kernels::{Activation, float, integer, math, softmax as soft};
+use palmtop::kernels::{Activation, float, int4, integer, math, softmax as soft};
 
 use crate::Opaque;
 
@@ -32,6 +32,9 @@ pub fn float_rows(opaque: &mut Opaque) {
     black_box(float::dot(opaque.floats, opaque.others));
     black_box(float::dot_f16(opaque.floats, opaque.halves));
     black_box(float::sum(opaque.floats));
+    let stride = opaque.number(0) as usize;
+    float::dot_rows(opaque.others, stride, opaque.floats, &mut [0.0; 16]);
+    float::dot_rows_f16(opaque.floats, stride, opaque.halves, opaque.others);
 }
 
 /// Norms.
@@ -48,6 +51,20 @@ pub fn integer_rows(opaque: &mut Opaque) {
     black_box(integer::quantize_symmetric(opaque.floats, opaque.signed));
     let (a, b) = opaque.signed.split_at(opaque.signed.len() / 2);
     black_box(integer::dot(a, b));
+    let stride = opaque.number(0) as usize;
+    integer::dot_rows(a, stride, b, &mut [0; 16]);
+    if let Some(group) = opaque.bytes.first_chunk() {
+        black_box(int4::unpack(group));
+    }
+    let zeros = [0; 16];
+    int4::dot_rows(
+        a,
+        stride,
+        &zeros,
+        opaque.bytes,
+        opaque.halves,
+        opaque.others,
+    );
 }
 
 /// Softmax, in floats and in 15 bits.

@@ -17,6 +17,7 @@ mod kernels;
 #[path = "../../../tests/common/known_plans.rs"]
 mod known_plans;
 mod model;
+mod storage;
 mod text;
 
 use core::panic::PanicInfo;
@@ -66,7 +67,7 @@ fn nth(numbers: &[u32], index: usize) -> u32 {
 }
 
 /// Everything, each in a function of its own, so that what one has checked is not known in another.
-static CALLS: [fn(&mut Opaque); 20] = [
+static CALLS: [fn(&mut Opaque); 23] = [
     format::parse,
     format::view,
     format::verify,
@@ -80,11 +81,14 @@ static CALLS: [fn(&mut Opaque); 20] = [
     model::sizes,
     model::arena,
     model::run,
+    model::decoder_only,
     model::self_test,
     model::bounded_steps,
     model::traced,
     model::other_source,
     model::search,
+    storage::paged,
+    storage::adapters,
     text::tokenizer,
     control,
 ];

@@ -6,13 +6,14 @@ use palmtop::format::ExpertRecord;
 use palmtop::generate::{argmax, greedy};
 use palmtop::storage::{Mapped, StorageError, WeightSource};
 use palmtop::{
-    Arena, Error, Limits, MemoryPlan, Model, NoTrace, Route, RouteTrace, Session, Shape, StackShape,
+    Arena, BlockShape, Error, Limits, MemoryPlan, Model, NoTrace, Route, RouteTrace, Session,
+    Shape, Stack, StackShape,
 };
 
 use crate::{Opaque, nth};
 
 /// Limits of any size.
-fn limits(opaque: &Opaque) -> Limits {
+pub fn limits(opaque: &Opaque) -> Limits {
     Limits {
         source: opaque.number(0),
         target: opaque.number(1),
@@ -36,23 +37,41 @@ pub fn sizes(opaque: &mut Opaque) {
         black_box(model.default_limits());
     }
     let size = |index: usize| opaque.number(index) as usize;
+    let flag = |index: usize| opaque.number(index) > 0;
     let stack = |from: usize| StackShape {
         layers: size(from),
         heads: size(from + 1),
-        d_kv: size(from + 2),
-        dense_ff: size(from + 3),
-        expert_ff: size(from + 4),
-        experts: size(from + 5),
+        kv_heads: size(from + 2),
+        d_kv: size(from + 3),
+        dense_ff: size(from + 4),
+        expert_ff: size(from + 5),
+        experts: size(from + 6),
+        top_k: size(from + 7),
+        aside: flag(from + 8),
+        integer_experts: flag(from + 9),
+        float_experts: flag(from + 10),
+        by_token: flag(from + 11),
     };
-    let (encoder, decoder) = (stack(3), stack(9));
-    black_box(encoder.inner());
+    let (encoder, decoder) = (stack(3), stack(15));
+    black_box((encoder.inner(), encoder.kv_inner()));
+    let block = BlockShape {
+        experts: size(27),
+        top_k: size(28),
+        expert_ff: size(29),
+        attention: flag(30),
+        integer_experts: flag(31),
+        float_experts: flag(32),
+    };
     let shape = Shape {
-        d_model: size(15),
-        vocab: size(16),
-        int8: size(17) > 0,
-        tile: size(18),
+        d_model: size(33),
+        vocab: size(34),
+        int8: flag(35),
+        tile: size(36),
         encoder,
         decoder,
+        block: flag(37).then_some(block),
+        parallel: flag(38),
+        decoder_only: flag(39),
     };
     let plan = black_box(MemoryPlan::new(&shape, limits));
     black_box((plan.encode(), plan.cross(), plan.decode(), plan.total()));
@@ -89,6 +108,22 @@ pub fn run(opaque: &mut Opaque) {
         black_box(decoder.session().limits());
     }
     decoder.restart();
+}
+
+/// A model without an encoder.
+pub fn decoder_only(opaque: &mut Opaque) {
+    let (Some(model), limits) = (model(opaque), limits(opaque)) else {
+        return;
+    };
+    let Ok(mut session) = Session::new(model, limits, opaque.arena) else {
+        return;
+    };
+    let Ok(mut decoder) = black_box(session.decoder_only()) else {
+        return;
+    };
+    for &id in opaque.numbers {
+        let _ = black_box(decoder.step(id).is_ok());
+    }
 }
 
 /// The golden input.
@@ -136,6 +171,10 @@ impl RouteTrace for Any<'_> {
     fn placed(&mut self, route: &Route<'_>, kept: bool, gate: f32) {
         black_box((route.expert, kept, gate));
     }
+
+    fn layer(&mut self, stack: Stack, layer: usize, states: &[f32]) {
+        black_box((stack, layer, states));
+    }
 }
 
 /// With routes shown and replaced.
@@ -170,7 +209,7 @@ struct Fickle(&'static [u8], &'static [u32]);
 impl WeightSource for Fickle {
     fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
         let start = self.1.get(index as usize).copied().unwrap_or(expert.offset) as usize;
-        self.0.get(start..).ok_or(StorageError)
+        self.0.get(start..).ok_or(StorageError::Read)
     }
 }
 
