@@ -105,8 +105,9 @@ impl<'m> Engine<'m> {
         }
         let arena = &mut bytemuck::cast_slice_mut(&mut self.arena)[..bytes];
         let experts = Lent(&mut self.experts);
-        let session = palmtop::Session::with_source(self.model, limits, arena, experts)?;
-        Ok(session)
+        Ok(palmtop::Session::with_source(
+            self.model, limits, arena, experts,
+        )?)
     }
 
     /// Greedy search from `source`, with limits just large enough for it. A model that is only a
