@@ -9,7 +9,7 @@ use palmtop_convert::{ExpertWeights, Weights};
 use crate::failure::{Failure, misused};
 
 /// Which model, and how to convert it if it is a checkpoint.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
     /// A .palm file, or a checkpoint folder (config.json and safetensors), which is converted on
     /// the fly

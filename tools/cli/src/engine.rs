@@ -48,6 +48,15 @@ pub struct Answer {
     pub paging: Option<Paging>,
 }
 
+/// What a source and given target ids lead to.
+#[derive(Debug, Default)]
+pub struct Fed {
+    /// Encoder states `[S, D]` after the final norm; empty without an encoder.
+    pub hidden: Vec<f32>,
+    /// Logits `[T, V]`.
+    pub logits: Vec<f32>,
+}
+
 impl<'m> Engine<'m> {
     /// An engine for an image; its arena grows with the first input.
     pub fn new(image: &'m Image) -> Result<Self> {
@@ -96,8 +105,9 @@ impl<'m> Engine<'m> {
         }
         let arena = &mut bytemuck::cast_slice_mut(&mut self.arena)[..bytes];
         let experts = Lent(&mut self.experts);
-        let session = palmtop::Session::with_source(self.model, limits, arena, experts)?;
-        Ok(session)
+        Ok(palmtop::Session::with_source(
+            self.model, limits, arena, experts,
+        )?)
     }
 
     /// Greedy search from `source`, with limits just large enough for it. A model that is only a
@@ -114,6 +124,36 @@ impl<'m> Engine<'m> {
         } else {
             self.traced(source, max_tokens, &mut NoTrace)
         }
+    }
+
+    /// Runs a source and feeds the decoder these ids, step by step. A model that is only a decoder
+    /// is fed them alone.
+    pub fn fed<T: RouteTrace>(
+        &mut self,
+        source: &[u32],
+        target: &[u32],
+        trace: &mut T,
+    ) -> Result<Fed> {
+        let h = *self.header();
+        let limits = if h.decoder_only {
+            limits(&h, target.len(), 1)?.0
+        } else {
+            limits(&h, source.len(), target.len() as u32)?.0
+        };
+        let mut fed = Fed::default();
+        let mut session = self.session(limits)?;
+        let mut decoder = if h.decoder_only {
+            session.decoder_only()?
+        } else {
+            let mut encoded = session.encode_traced(source, trace)?;
+            fed.hidden.extend_from_slice(encoded.hidden());
+            encoded.decoder()
+        };
+        for id in target {
+            let logits = decoder.step_traced(*id, trace)?;
+            fed.logits.extend_from_slice(logits);
+        }
+        Ok(fed)
     }
 
     /// [`Engine::answer`] with a trace of one's own.

@@ -1,16 +1,54 @@
 //! Where a run's experts come from: the image in memory, or the file through a cache of slots.
 
-use palmtop::format::{ExpertRecord, Palm};
-use palmtop::storage::{Mapped, StorageError, WeightSource};
+use std::fs::File;
+use std::io;
+
+use palmtop::format::{ALIGN, ExpertRecord, Palm};
+use palmtop::storage::{Mapped, Paged, Storage, StorageError, WeightSource};
+use palmtop::{Error, Limits, Model, Session};
 use serde::Serialize;
 
 use crate::units::{bytes, count};
+
+/// A `.palm` file that is read at offsets.
+#[derive(Debug)]
+pub struct PalmFile(pub File);
+
+impl Storage for PalmFile {
+    type Error = io::Error;
+
+    #[cfg(unix)]
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        self.0.read_exact_at(bytes, offset.into())
+    }
+
+    #[cfg(not(unix))]
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> io::Result<()> {
+        use std::io::{Read, Seek, SeekFrom};
+        self.0.seek(SeekFrom::Start(offset.into()))?;
+        self.0.read_exact(bytes)
+    }
+}
+
+/// A source that reads from the file; its cache lies in memory that is never given back.
+type FromFile = Paged<'static, PalmFile>;
 
 /// The experts of a model.
 #[derive(Debug)]
 pub enum Experts<'m> {
     /// All of them are in memory.
     Mapped(Mapped<'m>),
+    /// They are read when they are needed.
+    Paged(Box<Pager<'m>>),
+}
+
+/// Reads experts for every session of an engine: the cache outlives them.
+#[derive(Debug)]
+pub struct Pager<'m> {
+    /// Holds the source; computes nothing.
+    holder: Session<'m, 'static, FromFile>,
+    slot_bytes: usize,
 }
 
 impl<'m> Experts<'m> {
@@ -19,10 +57,37 @@ impl<'m> Experts<'m> {
         Self::Mapped(Mapped::new(*palm))
     }
 
+    /// The experts of a file, read through `slots` slots.
+    pub fn paged(model: &Model<'m>, file: File, slots: usize) -> Result<Self, Error> {
+        let limits = Limits {
+            source: 1,
+            target: 1,
+            beams: 1,
+        };
+        let bytes = model.paged_arena_bytes(limits, slots);
+        let memory = vec![0u128; bytes.div_ceil(ALIGN)].leak();
+        let memory = &mut bytemuck::cast_slice_mut(memory)[..bytes];
+        Ok(Self::Paged(Box::new(Pager {
+            holder: Session::paged(*model, limits, memory, PalmFile(file), slots)?,
+            slot_bytes: model.slot_bytes(),
+        })))
+    }
+
     /// What was read so far, if experts are read from the file.
     pub fn paging(&self) -> Option<Paging> {
         match self {
             Self::Mapped(_) => None,
+            Self::Paged(pager) => {
+                let source = pager.holder.source();
+                let counts = source.statistics();
+                Some(Paging {
+                    slots: source.slots(),
+                    slots_bytes: source.slots() * pager.slot_bytes,
+                    hits: counts.hits,
+                    loads: counts.loads,
+                    bytes_read: counts.bytes_read,
+                })
+            }
         }
     }
 }
@@ -35,7 +100,12 @@ impl WeightSource for Lent<'_, '_> {
     fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
         match &mut *self.0 {
             Experts::Mapped(mapped) => mapped.expert(index, expert),
+            Experts::Paged(pager) => pager.holder.source_mut().expert(index, expert),
         }
+    }
+
+    fn is_paged(&self) -> bool {
+        matches!(self.0, Experts::Paged(_))
     }
 }
 

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, convert, inspect, logits, run};
+use commands::{bench, compare, convert, inspect, logits, run};
 
 const EXAMPLES: &str = "Examples:
   palmtop convert checkpoint/ -o model.palm
@@ -53,6 +53,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure exact-match and token error rates on a file of text and expected output
     Eval(commands::eval::Args),
+    /// Measure how far a model is from a reference: states, routes, outputs
+    Compare(compare::Args),
     /// Time the encoder and the decoder on this machine
     Bench(bench::Args),
 }
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Logits(args) => logits::logits(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Eval(args) => commands::eval::eval(&args),
+        Command::Compare(args) => compare::compare(&args),
         Command::Bench(args) => bench::bench(&args),
     };
     match result {

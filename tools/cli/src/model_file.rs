@@ -1,14 +1,16 @@
 //! Where a model's bytes come from: a `.palm` file, or a checkpoint folder converted on the fly.
 //!
-//! Bytes land in memory aligned to 16, and every CRC is checked before anything is computed.
+//! Bytes land in memory aligned to 16, and every CRC is checked before anything is computed. With
+//! `--slots` only what stands before the experts is read and checked; they stay in the file.
 
+use std::cmp::Ordering;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use palmtop::Model;
-use palmtop::format::{ALIGN, FormatError};
+use palmtop::format::{ALIGN, FormatError, HEADER_LEN, Palm};
 use palmtop_convert::{ConvertError, Options, Weights, convert};
 
 use crate::args::ModelArgs;
@@ -23,6 +25,7 @@ pub struct Image {
     len: usize,
     path: PathBuf,
     converted: bool,
+    paged: Option<(File, usize)>,
 }
 
 impl Image {
@@ -32,6 +35,14 @@ impl Image {
         let metadata =
             std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
         if metadata.is_dir() {
+            if args.slots.is_some() {
+                return Err(misused(format!(
+                    "--slots reads experts from a .palm file, but {} is a folder",
+                    path.display()
+                ))
+                .help("convert it first: palmtop convert CHECKPOINT_DIR -o MODEL.palm")
+                .into());
+            }
             let weights = args.weights.map_or(Weights::Int8, Weights::from);
             return Self::convert(path, weights);
         }
@@ -43,7 +54,18 @@ impl Image {
             .help("leave --weights out, or give the checkpoint's folder")
             .into());
         }
-        Self::read(path, metadata.len())
+        match args.slots {
+            Some(slots) => Self::read_resident(path, metadata.len(), slots as usize),
+            None => Self::read(path, metadata.len()),
+        }
+    }
+
+    /// The whole image, even if its experts are to be read from the file in a run.
+    pub fn load_whole(args: &ModelArgs) -> Result<Self> {
+        Self::load(&ModelArgs {
+            slots: None,
+            ..args.clone()
+        })
     }
 
     fn convert(folder: &Path, weights: Weights) -> Result<Self> {
@@ -68,33 +90,66 @@ impl Image {
             len: bytes.len(),
             path: path.to_owned(),
             converted: false,
+            paged: None,
         };
         image.bytes_mut().copy_from_slice(bytes);
         image
     }
 
     fn read(path: &Path, len: u64) -> Result<Self> {
-        let name = path.display();
-        let Ok(len) = u32::try_from(len) else {
-            return Err(failed(format!(
-                "{name} is {len} bytes long: a .palm file has at most 4 GiB"
-            ))
-            .help("give a .palm file made by `palmtop convert`, or a checkpoint folder")
-            .into());
-        };
-        let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let len = at_most_4_gib(path, len)?;
+        let mut file = open(path)?;
         let mut image = Self::from_bytes(&[], path);
+        image.fill(&mut file, len)?;
+        Ok(image)
+    }
+
+    /// Reads the file up to its experts; they are read when they are needed.
+    fn read_resident(path: &Path, len: u64, slots: usize) -> Result<Self> {
+        let len = at_most_4_gib(path, len)?;
+        let mut file = open(path)?;
+        let mut image = Self::from_bytes(&[], path);
+        image.fill(&mut file, len.min(HEADER_LEN as u32))?;
+        let parsed = Palm::total_len(image.bytes())
+            .and_then(|total| Ok((total, Palm::resident_len(image.bytes())?)));
+        let (total, resident) = parsed.map_err(|error| image.refused(error))?;
+        match total.cmp(&len) {
+            Ordering::Greater => {
+                let error = FormatError::Truncated {
+                    needed: total,
+                    got: len,
+                };
+                return Err(image.refused(error).into());
+            }
+            Ordering::Less => {
+                let error = FormatError::TrailingBytes { total };
+                return Err(image.refused(error).into());
+            }
+            Ordering::Equal => {}
+        }
+        file.rewind()
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        // A header that is damaged may state anything.
+        image.fill(&mut file, resident.min(len))?;
+        image.paged = Some((file, slots));
+        Ok(image)
+    }
+
+    /// Reads this many bytes.
+    fn fill(&mut self, file: &mut File, len: u32) -> Result<()> {
+        let name = self.path.display();
         let blocks = (len as usize).div_ceil(ALIGN);
-        image.blocks.try_reserve_exact(blocks).map_err(|_| {
+        let more = blocks.saturating_sub(self.blocks.len());
+        self.blocks.try_reserve_exact(more).map_err(|_| {
             failed(format!(
                 "this machine has no memory for {name}: {len} bytes"
             ))
         })?;
-        image.blocks.resize(blocks, 0);
-        image.len = len as usize;
-        file.read_exact(image.bytes_mut())
-            .with_context(|| format!("cannot read {name}"))?;
-        Ok(image)
+        self.blocks.resize(blocks, 0);
+        self.len = len as usize;
+        let bytes = &mut bytemuck::cast_slice_mut(&mut self.blocks)[..self.len];
+        file.read_exact(bytes)
+            .with_context(|| format!("cannot read {name}"))
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
@@ -116,16 +171,34 @@ impl Image {
         self.converted
     }
 
-    /// The model, after every field of its tables and every CRC has been checked.
+    /// The model, after every field of its tables and every CRC has been checked; of experts that
+    /// are read from the file, each at every load.
     pub fn model(&self) -> Result<Model<'_>> {
-        let model = Model::parse(self.bytes()).map_err(|error| self.refused(error))?;
+        let parsed = match self.paged {
+            Some(_) => Model::parse_resident(self.bytes()),
+            None => Model::parse(self.bytes()),
+        };
+        let model = parsed.map_err(|error| self.refused(error))?;
         model.palm().verify().map_err(|error| self.refused(error))?;
         Ok(model)
     }
 
     /// The experts of that model.
     pub fn experts<'m>(&'m self, model: &Model<'m>) -> Result<Experts<'m>> {
-        Ok(Experts::mapped(model.palm()))
+        let (file, slots) = match &self.paged {
+            Some((file, slots)) if model.palm().header().experts.count > 0 => (file, *slots),
+            paged => {
+                if paged.is_some() {
+                    eprintln!("note: --slots: the model has no experts, all of it is in memory");
+                }
+                return Ok(Experts::mapped(model.palm()));
+            }
+        };
+        let name = self.path.display();
+        let file = file
+            .try_clone()
+            .with_context(|| format!("cannot open {name} twice"))?;
+        Ok(Experts::paged(model, file, slots)?)
     }
 
     fn refused(&self, error: FormatError) -> Failure {
@@ -156,6 +229,20 @@ impl Image {
         };
         failed(format!("cannot use {}: {error}", self.path.display())).help(help)
     }
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn at_most_4_gib(path: &Path, len: u64) -> Result<u32, Failure> {
+    u32::try_from(len).map_err(|_| {
+        failed(format!(
+            "{} is {len} bytes long: a .palm file has at most 4 GiB",
+            path.display()
+        ))
+        .help("give a .palm file made by `palmtop convert`, or a checkpoint folder")
+    })
 }
 
 /// The converter's messages name the file, the place and the remedy already.

@@ -188,23 +188,25 @@ impl Steer {
         if free(route.expert) {
             return route.expert;
         }
-        let experts = self
-            .mixtures
-            .iter()
-            .find(|m| (m.stack, m.layer) == (route.stack, route.layer))
-            .map_or(0, Mixture::experts);
-        // Rules without probabilities go on with the experts that follow.
-        let after = |expert: usize| (expert + experts - route.expert) % experts.max(1);
-        let probability = |expert: usize| route.probabilities.get(expert).copied().unwrap_or(0.0);
+        let here = (route.stack, route.layer);
+        let mixture = self.mixtures.iter().find(|m| (m.stack, m.layer) == here);
+        let experts = mixture.map_or(0, Mixture::experts);
+        let learned = mixture.is_some_and(|m| m.record.policy.is_learned());
+        // Rules without a router go on with the experts that follow.
+        let distance = |expert: usize| match learned {
+            true => expert,
+            false => (expert + experts - route.expert) % experts.max(1),
+        };
+        let probability = |expert: usize| match learned {
+            true => route.probabilities.get(expert).copied().unwrap_or(0.0),
+            false => 0.0,
+        };
         (0..experts)
             .filter(|expert| free(*expert))
             .min_by(|a, b| {
-                probability(*b).total_cmp(&probability(*a)).then(
-                    match route.probabilities.is_empty() {
-                        true => after(*a).cmp(&after(*b)),
-                        false => a.cmp(b),
-                    },
-                )
+                probability(*b)
+                    .total_cmp(&probability(*a))
+                    .then(distance(*a).cmp(&distance(*b)))
             })
             .unwrap_or(route.expert)
     }
@@ -213,6 +215,7 @@ impl Steer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palmtop::format::{FeedForwardKind, LayerRecord, Policy};
 
     fn route(probabilities: &[f32], rank: usize, expert: usize) -> Route<'_> {
         Route {
@@ -239,8 +242,8 @@ mod tests {
         }
     }
 
-    fn four_experts() -> palmtop::format::LayerRecord {
-        palmtop::format::LayerRecord {
+    fn four_experts() -> LayerRecord {
+        LayerRecord {
             self_norm: 0,
             q: 0,
             k: 0,
@@ -253,7 +256,7 @@ mod tests {
             cross_v: 0,
             cross_o: 0,
             ff_norm: 0,
-            ff_kind: palmtop::format::FeedForwardKind::Mixture,
+            ff_kind: FeedForwardKind::Mixture,
             activation: 0,
             wi: 0,
             wi_linear: 0,
@@ -263,7 +266,7 @@ mod tests {
             first_expert: 0,
             capacity: 0,
             top_k: 2,
-            policy: palmtop::format::Policy::TopK,
+            policy: Policy::TopK,
             overflow: 0,
             tie: 0,
             normalize_first: false,
@@ -302,6 +305,7 @@ mod tests {
         assert_eq!(steer.route(&route(&p, 0, 0)), 2);
         assert_eq!(steer.route(&route(&p, 1, 2)), 3);
         let mut steer = self::steer(&[], &["enc1:2"]);
+        steer.mixtures[0].record.policy = Policy::Position;
         assert_eq!(steer.route(&route(&[], 0, 2)), 3, "by position: the next");
     }
 }

@@ -19,7 +19,8 @@ use crate::report::parts::Fits;
 const EXAMPLES: &str = "Examples:
   palmtop inspect model.palm
   palmtop inspect model.palm --source 32 --target 48 --json
-  palmtop inspect checkpoint/ --weights f16";
+  palmtop inspect checkpoint/ --weights f16
+  palmtop inspect model.palm --slots 4         # RAM with experts read from storage";
 
 /// Arguments of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -60,7 +61,7 @@ struct Report {
 /// Looks and tells.
 pub fn inspect(args: &Args) -> Result<ExitCode> {
     only_greedy(args.beams)?;
-    let image = Image::load(&args.model)?;
+    let image = Image::load_whole(&args.model)?;
     let model = image.model()?;
     let palm = model.palm();
     let h = palm.header();
@@ -69,13 +70,14 @@ pub fn inspect(args: &Args) -> Result<ExitCode> {
     within("--source", source, h.max_source)?;
     within("--target", target, h.max_target)?;
     let limits = Limits {
-        source,
+        source: if h.decoder_only { 0 } else { source },
         target,
         beams: args.beams,
     };
 
     let flash = Flash::of(palm);
-    let memory = Memory::of(&model, limits);
+    let slots = args.model.slots.map(|slots| slots as usize);
+    let memory = Memory::of(&model, limits, slots);
     let report = Report {
         model: image.path().display().to_string(),
         architecture: Architecture::of(palm),
@@ -93,8 +95,13 @@ pub fn inspect(args: &Args) -> Result<ExitCode> {
     } else {
         ""
     };
+    let at = if h.decoder_only {
+        format!("{target} positions")
+    } else {
+        format!("source {source}, target {target}")
+    };
     out::print(&format!(
-        "{}{how}\n{}\nflash\n{}\nRAM at source {source}, target {target}\n{}\n\
+        "{}{how}\n{}\nflash\n{}\nRAM at {at}\n{}\n\
          touched by one token\n{}\nparts\n{}",
         report.model,
         report.architecture.text(),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use crate::args::{Ids, ModelArgs};
-use crate::engine::{Engine, limits};
+use crate::engine::Engine;
 use crate::failure::misused;
 use crate::mixtures::{order, stack_name};
 use crate::model_file::Image;
@@ -73,23 +73,9 @@ pub fn logits(args: &Args) -> Result<ExitCode> {
         None => vec![h.decoder_start],
     };
     check_ids(&target, h.vocab, "--decoder-input-ids")?;
-    let steps = if h.decoder_only { 1 } else { target.len() };
-    let (limits, _) = limits(&h, source.len(), steps as u32)?;
-
     let mut recorder = Recorder::default();
-    let mut states = Vec::new();
-    let mut logits = Vec::new();
-    let mut session = engine.session(limits)?;
-    let mut decoder = if h.decoder_only {
-        session.decoder_only()?
-    } else {
-        let mut encoded = session.encode_traced(source, &mut recorder)?;
-        push(&mut states, encoded.hidden());
-        encoded.decoder()
-    };
-    for id in &target {
-        push(&mut logits, decoder.step_traced(*id, &mut recorder)?);
-    }
+    let fed = engine.fed(source, &target, &mut recorder)?;
+    let (states, logits) = (bytes(&fed.hidden), bytes(&fed.logits));
 
     let taken = recorder.taken;
     let routes = if args.trace {
@@ -118,8 +104,7 @@ pub fn logits(args: &Args) -> Result<ExitCode> {
         tensors.push(view(experts, Dtype::I32, shape(), &routes.experts)?);
         tensors.push(view(gates, Dtype::F32, shape(), &routes.gates)?);
     }
-    let bytes = serialize(tensors, None)?;
-    out::file(&args.output, &bytes)?;
+    out::file(&args.output, &serialize(tensors, None)?)?;
     if args.trace {
         let names = |ids: &[u32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
         let palm = engine.model().palm();
@@ -132,10 +117,11 @@ pub fn logits(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn push(bytes: &mut Vec<u8>, values: &[f32]) {
-    for value in values {
-        bytes.extend_from_slice(&value.to_le_bytes());
-    }
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }
 
 fn view<'a>(

@@ -1,6 +1,7 @@
 //! The subcommands, a file each: their arguments and what they do.
 
 pub mod bench;
+pub mod compare;
 pub mod convert;
 pub mod eval;
 pub mod inspect;

@@ -1,10 +1,14 @@
 //! What a model is: family, widths, depths, mixtures, tokenizer, formats.
 
+use std::ops::Range;
+
+use palmtop::Stack as Place;
 use palmtop::format::{FeedForwardKind, Header, LayerRecord, NONE16, NONE32, Palm, TensorFormat};
 use serde::Serialize;
 
+use crate::mixtures;
 use crate::table::Table;
-use crate::units::count;
+use crate::units::{bytes, count};
 
 /// What a model is.
 #[derive(Debug, Serialize)]
@@ -31,7 +35,13 @@ pub struct Architecture {
     pad: Option<u32>,
     forced_bos: Option<u32>,
     forced_eos: Option<u32>,
+    /// The last attention of a layer runs beside its feed-forward.
+    parallel: bool,
+    decoder_only: bool,
     encoder: Stack,
+    /// The mixture block between encoder and decoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mixture_block: Option<Mixture>,
     decoder: Stack,
 }
 
@@ -40,6 +50,7 @@ pub struct Architecture {
 struct Stack {
     layers: u16,
     heads: u16,
+    kv_heads: u16,
     d_kv: u16,
     d_ff: Vec<u32>,
     activation: Vec<String>,
@@ -52,7 +63,26 @@ struct Mixture {
     layer: u32,
     experts: u16,
     top_k: u16,
+    policy: &'static str,
     capacity: Option<u32>,
+    /// Most tokens of an expert, as a share of the tokens of a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capacity_fraction: Option<f32>,
+    /// How the experts' matrices are stored, and how many experts are.
+    weights: Vec<Kind>,
+    /// What the experts are, and how many of each.
+    kinds: Vec<Kind>,
+    /// Bytes of all experts.
+    expert_bytes: u64,
+    #[serde(skip)]
+    rule: String,
+}
+
+/// So many experts of a kind.
+#[derive(Debug, Serialize)]
+struct Kind {
+    kind: String,
+    experts: usize,
 }
 
 impl Architecture {
@@ -91,13 +121,23 @@ impl Architecture {
             pad: id(h.pad),
             forced_bos: id(h.forced_bos),
             forced_eos: id(h.forced_eos),
-            encoder: Stack::of(palm, 0, layers, h.encoder_heads, h.encoder_d_kv),
+            parallel: h.parallel,
+            decoder_only: h.decoder_only,
+            encoder: Stack::of(
+                palm,
+                Place::Encoder,
+                0..layers,
+                [h.encoder_heads, h.encoder_kv_heads, h.encoder_d_kv],
+            ),
+            mixture_block: mixtures::mixtures(palm)
+                .iter()
+                .find(|m| m.stack == Place::Block)
+                .map(|m| Mixture::of(palm, m)),
             decoder: Stack::of(
                 palm,
-                layers,
-                h.layer_count(),
-                h.decoder_heads,
-                h.decoder_d_kv,
+                Place::Decoder,
+                layers..h.layer_count(),
+                [h.decoder_heads, h.decoder_kv_heads, h.decoder_d_kv],
             ),
         }
     }
@@ -132,15 +172,32 @@ impl Architecture {
             format!("{}, {} sublayers", self.norm, self.norm_position),
         ]);
         table.row(["positions", self.positions.as_str()]);
-        table.row(["encoder".to_owned(), self.encoder.text()]);
-        for mixture in &self.encoder.mixtures {
-            table.row([String::new(), mixture.text()]);
+        if self.parallel {
+            table.row(["sublayers", "attention and feed-forward side by side"]);
         }
-        table.row(["decoder".to_owned(), self.decoder.text()]);
-        for mixture in &self.decoder.mixtures {
-            table.row([String::new(), mixture.text()]);
+        if !self.decoder_only {
+            table.row(["encoder".to_owned(), self.encoder.text()]);
+            for line in self.encoder.mixtures.iter().flat_map(Mixture::lines) {
+                table.row([String::new(), line]);
+            }
         }
-        table.row(["longest source".to_owned(), most(self.max_source, "tokens")]);
+        let mut name = "mixture block";
+        for line in self.mixture_block.iter().flat_map(Mixture::lines) {
+            table.row([name.to_owned(), line]);
+            name = "";
+        }
+        let decoder = if self.decoder_only {
+            "decoder only"
+        } else {
+            "decoder"
+        };
+        table.row([decoder.to_owned(), self.decoder.text()]);
+        for line in self.decoder.mixtures.iter().flat_map(Mixture::lines) {
+            table.row([String::new(), line]);
+        }
+        if !self.decoder_only {
+            table.row(["longest source".to_owned(), most(self.max_source, "tokens")]);
+        }
         table.row([
             "longest target".to_owned(),
             most(self.max_target, "positions"),
@@ -158,28 +215,30 @@ impl Architecture {
 }
 
 impl Stack {
-    fn of(palm: &Palm<'_>, from: u32, to: u32, heads: u16, d_kv: u16) -> Self {
+    fn of(
+        palm: &Palm<'_>,
+        stack: Place,
+        layers: Range<u32>,
+        [heads, kv_heads, d_kv]: [u16; 3],
+    ) -> Self {
         let mut stack = Self {
-            layers: (to - from) as u16,
+            layers: layers.len() as u16,
             heads,
+            kv_heads,
             d_kv,
             d_ff: Vec::new(),
             activation: Vec::new(),
-            mixtures: Vec::new(),
+            mixtures: mixtures::mixtures(palm)
+                .iter()
+                .filter(|m| m.stack == stack)
+                .map(|m| Mixture::of(palm, m))
+                .collect(),
         };
-        for index in from..to {
+        for index in layers {
             let layer = palm.layer(index);
             for (wi, gated, act) in feed_forwards(palm, &layer) {
                 push_new(&mut stack.d_ff, palm.tensor(wi).map_or(0, |t| t.rows));
                 push_new(&mut stack.activation, activation(act, gated));
-            }
-            if layer.ff_kind == FeedForwardKind::Mixture {
-                stack.mixtures.push(Mixture {
-                    layer: index - from,
-                    experts: layer.experts,
-                    top_k: layer.top_k,
-                    capacity: limit(layer.capacity),
-                });
             }
         }
         stack
@@ -187,8 +246,13 @@ impl Stack {
 
     fn text(&self) -> String {
         let d_ff: Vec<String> = self.d_ff.iter().map(ToString::to_string).collect();
+        let keys = if self.kv_heads == self.heads {
+            String::new()
+        } else {
+            format!(" ({} of keys and values)", self.kv_heads)
+        };
         format!(
-            "{}, {} × {} d_kv, d_ff {}, {}",
+            "{}, {}{keys} × {} d_kv, d_ff {}, {}",
             plural(self.layers, "layer"),
             plural(self.heads, "head"),
             self.d_kv,
@@ -199,15 +263,78 @@ impl Stack {
 }
 
 impl Mixture {
-    fn text(&self) -> String {
-        let capacity = match self.capacity {
-            Some(tokens) => format!("at most {tokens} tokens each"),
-            None => "no capacity limit".to_owned(),
+    fn of(palm: &Palm<'_>, mixture: &mixtures::Mixture) -> Self {
+        let r = &mixture.record;
+        let (mut weights, mut kinds, mut expert_bytes) = (Vec::new(), Vec::new(), 0);
+        for index in 0..u32::from(r.experts) {
+            let expert = palm.expert(r.first_expert + index);
+            let Some(wi) = palm.tensor(expert.wi) else {
+                continue;
+            };
+            expert_bytes += u64::from(expert.len);
+            let layer = if expert.has_attention() {
+                "whole layer, "
+            } else {
+                ""
+            };
+            let activation = activation(expert.activation, expert.wi_linear != NONE16);
+            count_new(&mut weights, name(wi.format).to_owned());
+            count_new(&mut kinds, format!("{layer}{activation}, d_ff {}", wi.rows));
+        }
+        let whom = if mixture.stack == Place::Block {
+            "once an input"
+        } else {
+            "a token"
         };
-        format!(
-            "layer {}: {} experts, {} a token, {capacity}",
-            self.layer, self.experts, self.top_k
-        )
+        let capacity = mixture
+            .capacity()
+            .unwrap_or_else(|| "no capacity limit".to_owned());
+        Self {
+            layer: mixture.layer as u32,
+            experts: r.experts,
+            top_k: r.top_k,
+            policy: mixture.policy(),
+            capacity: limit(r.capacity),
+            capacity_fraction: (r.capacity_fraction > 0.0).then_some(r.capacity_fraction),
+            weights,
+            kinds,
+            expert_bytes,
+            rule: match mixture.stack {
+                Place::Block => format!("{} {whom}; {}", r.top_k, mixture.policy()),
+                _ => format!("{} {whom}; {}; {capacity}", r.top_k, mixture.policy()),
+            },
+        }
+    }
+
+    /// Two lines: the rule, and what the experts are.
+    fn lines(&self) -> [String; 2] {
+        let list = |kinds: &[Kind]| {
+            let alone = kinds.len() == 1;
+            let kinds = kinds.iter().map(|k| match alone {
+                true => k.kind.clone(),
+                false => format!("{} × {}", k.experts, k.kind),
+            });
+            kinds.collect::<Vec<_>>().join("; ")
+        };
+        [
+            format!(
+                "layer {}: {} experts, {}",
+                self.layer, self.experts, self.rule
+            ),
+            format!(
+                "  {}; {}; {} in all",
+                list(&self.weights),
+                list(&self.kinds),
+                bytes(self.expert_bytes)
+            ),
+        ]
+    }
+}
+
+fn count_new(kinds: &mut Vec<Kind>, kind: String) {
+    match kinds.iter_mut().find(|known| known.kind == kind) {
+        Some(known) => known.experts += 1,
+        None => kinds.push(Kind { kind, experts: 1 }),
     }
 }
 
@@ -233,6 +360,10 @@ fn family(code: u32) -> &'static str {
         1 => "T5",
         2 => "Switch Transformers",
         3 => "BART",
+        4 => "M2M-100",
+        5 => "NLLB-MoE",
+        6 => "Mixtral",
+        7 => "PaLM",
         _ => "unknown",
     }
 }
@@ -254,8 +385,10 @@ fn activation(code: u8, gated: bool) -> String {
 
 fn positions(h: &Header) -> String {
     let mut kinds = Vec::new();
-    if h.roles.encoder_positions != NONE16 || h.roles.decoder_positions != NONE16 {
-        kinds.push("learned".to_owned());
+    if h.rotary {
+        kinds.push("rotary, in self-attention".to_owned());
+    } else if h.roles.encoder_positions != NONE16 || h.roles.decoder_positions != NONE16 {
+        kinds.push("a table, added".to_owned());
     }
     match (h.encoder_buckets, h.decoder_buckets) {
         (0, 0) => {}
@@ -334,7 +467,7 @@ fn formats(palm: &Palm<'_>) -> Vec<&'static str> {
     };
     see(h.roles.embedding);
     see(h.roles.head);
-    for index in 0..h.layer_count() {
+    for index in 0..h.layers.count {
         let layer = palm.layer(index);
         see(layer.q);
         for (wi, _, _) in feed_forwards(palm, &layer) {
@@ -349,7 +482,12 @@ fn parameters(palm: &Palm<'_>) -> u64 {
     let h = palm.header();
     let mut seen = Vec::new();
     let mut total = 0;
+    // Cosines and sines are computed, not trained.
+    let rotary = [h.roles.encoder_positions, h.roles.decoder_positions];
     for index in 0..h.tensors.count as u16 {
+        if h.rotary && rotary.contains(&index) {
+            continue;
+        }
         let Some(tensor) = palm.tensor(index) else {
             continue;
         };
@@ -371,7 +509,8 @@ fn parameters(palm: &Palm<'_>) -> u64 {
     }
     for index in 0..h.experts.count {
         let expert = palm.expert(index);
-        for tensor in [expert.wi, expert.wi_linear, expert.wo] {
+        let [q, k, v, o] = expert.attention;
+        for tensor in [expert.wi, expert.wi_linear, expert.wo, q, k, v, o] {
             let Some(tensor) = palm.tensor(tensor) else {
                 continue;
             };

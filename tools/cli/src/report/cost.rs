@@ -1,7 +1,8 @@
 //! Weight bytes and multiply-accumulates that one token touches.
 //!
 //! A source token runs through the encoder, and its keys and values for cross-attention are
-//! computed for every decoder layer. A generated token runs through the decoder and the head.
+//! computed for every decoder layer. A generated token runs through the decoder and the head, as
+//! does every token of a model that is only a decoder. Of a mixture the k greatest experts count.
 //! Weight bytes are those of a token alone; in the encoder a batch of `tile` tokens reads each
 //! weight once. Attention is counted at the limits: the last position sees the most.
 
@@ -20,6 +21,8 @@ pub struct Touched {
     weight_macs: u64,
     /// Multiply-accumulates of attention at the limits: scores and sums of values.
     attention_macs: u64,
+    /// Bytes of experts among the weights.
+    expert_bytes: u64,
 }
 
 impl Touched {
@@ -27,10 +30,11 @@ impl Touched {
         self.weight_bytes += other.weight_bytes * times;
         self.weight_macs += other.weight_macs * times;
         self.attention_macs += other.attention_macs * times;
+        self.expert_bytes += other.expert_bytes * times;
     }
 }
 
-/// With the chosen expert of each mixture only, and as if all were computed.
+/// With the chosen experts of each mixture only, and as if all were computed.
 #[derive(Debug, Default, Serialize)]
 pub struct PerToken {
     chosen_expert: Touched,
@@ -58,6 +62,7 @@ pub struct Cost {
     target_limit: u64,
     tile: u8,
     has_experts: bool,
+    has_encoder: bool,
     source_token: PerToken,
     generated_token: PerToken,
 }
@@ -67,10 +72,12 @@ impl Cost {
     pub fn of(palm: &Palm<'_>, source_limit: u64, target_limit: u64) -> Self {
         let h = palm.header();
         let (mut source, mut target) = (PerToken::default(), PerToken::default());
-        source.both(row(palm, h.roles.embedding));
-        source.both(row(palm, h.roles.encoder_positions));
-        source.both(vector(palm, h.roles.encoder_embedding_norm));
-        source.both(vector(palm, h.roles.encoder_final_norm));
+        if !h.decoder_only {
+            source.both(row(palm, h.roles.embedding));
+            source.both(row(palm, h.roles.encoder_positions));
+            source.both(vector(palm, h.roles.encoder_embedding_norm));
+            source.both(vector(palm, h.roles.encoder_final_norm));
+        }
         target.both(row(palm, h.roles.embedding));
         target.both(row(palm, h.roles.decoder_positions));
         target.both(vector(palm, h.roles.decoder_embedding_norm));
@@ -87,13 +94,18 @@ impl Cost {
             for linear in [l.q, l.k, l.v, l.o] {
                 token.both(matrix(palm, linear));
             }
-            feed_forward(palm, &l, token);
+            feed_forward(palm, &l, token, 0);
             if decoder {
                 let inner = u64::from(h.decoder_heads) * u64::from(h.decoder_d_kv);
+                let keys = if h.decoder_only {
+                    target_limit
+                } else {
+                    source_limit + target_limit
+                };
                 target.both(vector(palm, l.cross_norm));
                 target.both(matrix(palm, l.cross_q));
                 target.both(matrix(palm, l.cross_o));
-                target.attention(2 * inner * (source_limit + target_limit));
+                target.attention(2 * inner * keys);
                 source.both(matrix(palm, l.cross_k));
                 source.both(matrix(palm, l.cross_v));
             } else {
@@ -101,11 +113,18 @@ impl Cost {
                 source.attention(2 * inner * source_limit);
             }
         }
+        if let Some(index) = h.block_index() {
+            let l = palm.layer(index);
+            let inner = u64::from(h.encoder_heads) * u64::from(h.encoder_d_kv);
+            source.both(vector(palm, l.ff_norm));
+            feed_forward(palm, &l, &mut source, 2 * inner * source_limit);
+        }
         Self {
             source_limit,
             target_limit,
             tile: h.tile,
             has_experts: h.experts.count > 0,
+            has_encoder: !h.decoder_only,
             source_token: source,
             generated_token: target,
         }
@@ -119,6 +138,7 @@ impl Cost {
             ">",
             ">weight MACs",
             ">attention MACs",
+            ">of experts",
         ]);
         let mut row = |name: &str, t: &Touched| {
             table.row([
@@ -127,11 +147,18 @@ impl Cost {
                 bytes(t.weight_bytes),
                 macs(t.weight_macs),
                 macs(t.attention_macs),
+                if self.has_experts {
+                    bytes(t.expert_bytes)
+                } else {
+                    String::new()
+                },
             ]);
         };
         if self.has_experts {
-            row("source, chosen experts", &self.source_token.chosen_expert);
-            row("source, if all experts ran", &self.source_token.all_experts);
+            if self.has_encoder {
+                row("source, chosen experts", &self.source_token.chosen_expert);
+                row("source, if all experts ran", &self.source_token.all_experts);
+            }
             row(
                 "generated, chosen experts",
                 &self.generated_token.chosen_expert,
@@ -141,31 +168,44 @@ impl Cost {
                 &self.generated_token.all_experts,
             );
         } else {
-            row("source", &self.source_token.chosen_expert);
+            if self.has_encoder {
+                row("source", &self.source_token.chosen_expert);
+            }
             row("generated", &self.generated_token.chosen_expert);
         }
-        format!(
-            "{}  Attention is that of the last position at source {} and target {}.\n  \
-             The encoder reads a weight once for each batch of {} source tokens.\n",
-            table.render(),
-            self.source_limit,
-            self.target_limit,
-            self.tile
-        )
+        let encoder = if self.has_encoder {
+            format!(
+                "  Attention is that of the last position at source {} and target {}.\n  \
+                 The encoder reads a weight once for each batch of {} source tokens.\n",
+                self.source_limit, self.target_limit, self.tile
+            )
+        } else {
+            format!(
+                "  Attention is that of the last position, {}. A token of the prompt is as one that \
+                 is generated.\n",
+                self.target_limit
+            )
+        };
+        format!("{}{encoder}", table.render())
     }
 }
 
-fn feed_forward(palm: &Palm<'_>, layer: &LayerRecord, token: &mut PerToken) {
+/// `attention`: multiply-accumulates of attention in an expert that is a whole layer.
+fn feed_forward(palm: &Palm<'_>, layer: &LayerRecord, token: &mut PerToken, attention: u64) {
     if layer.ff_kind == FeedForwardKind::Dense {
         for linear in [layer.wi, layer.wi_linear, layer.wo] {
             token.both(matrix(palm, linear));
         }
         return;
     }
-    token.both(matrix(palm, layer.router));
+    // A table of experts by token is looked up, and nothing is multiplied.
+    token.both(match layer.policy.is_learned() {
+        true => matrix(palm, layer.router),
+        false => Touched::default(),
+    });
     let mut largest = Touched::default();
     for i in 0..u32::from(layer.experts) {
-        let touched = expert(palm, &palm.expert(layer.first_expert + i));
+        let touched = expert(palm, &palm.expert(layer.first_expert + i), attention);
         token.all_experts.add(touched, 1);
         if touched.weight_bytes > largest.weight_bytes {
             largest = touched;
@@ -174,11 +214,18 @@ fn feed_forward(palm: &Palm<'_>, layer: &LayerRecord, token: &mut PerToken) {
     token.chosen_expert.add(largest, u64::from(layer.top_k));
 }
 
-fn expert(palm: &Palm<'_>, expert: &ExpertRecord) -> Touched {
+fn expert(palm: &Palm<'_>, expert: &ExpertRecord, attention: u64) -> Touched {
     let mut touched = Touched::default();
     for linear in [expert.wi, expert.wi_linear, expert.wo] {
         touched.add(matrix(palm, linear), 1);
     }
+    if expert.has_attention() {
+        for linear in expert.attention {
+            touched.add(matrix(palm, linear), 1);
+        }
+        touched.attention_macs += attention;
+    }
+    touched.expert_bytes = touched.weight_bytes;
     touched
 }
 
@@ -191,16 +238,16 @@ fn matrix(palm: &Palm<'_>, index: u16) -> Touched {
         return Touched::default();
     };
     let rows = u64::from(t.rows);
-    let scales = if t.format == TensorFormat::I8 {
-        rows * 8
+    let sums = if t.format == TensorFormat::I8 {
+        rows * 4
     } else {
         0
     };
     let bias = if t.bias == 0 { 0 } else { rows * 4 };
     Touched {
-        weight_bytes: t.matrix_bytes() + scales + bias,
+        weight_bytes: t.matrix_bytes() + t.scale_bytes() + sums + bias,
         weight_macs: rows * u64::from(t.cols),
-        attention_macs: 0,
+        ..Touched::default()
     }
 }
 

@@ -176,12 +176,13 @@ fn claims(palm: &Palm<'_>) -> Vec<Claim> {
             r.decoder_final_norm,
         ],
     );
-    for index in 0..h.layer_count() {
+    for index in 0..h.layers.count {
         let l = palm.layer(index);
         claim(palm, &mut claims, Part::Norms, &[l.self_norm, l.ff_norm]);
         claim(palm, &mut claims, Part::Positions, &[l.rel_bias]);
         claim(palm, &mut claims, Part::Attention, &[l.q, l.k, l.v, l.o]);
-        if index >= u32::from(h.encoder_layers) {
+        let decoder = u32::from(h.encoder_layers)..h.layer_count();
+        if decoder.contains(&index) {
             claim(palm, &mut claims, Part::Norms, &[l.cross_norm]);
             let cross = [l.cross_q, l.cross_k, l.cross_v, l.cross_o];
             claim(palm, &mut claims, Part::Attention, &cross);

@@ -12,7 +12,23 @@ pub struct Memory {
     source: u32,
     target: u32,
     arena_bytes: u64,
-    phases: [Phase; 3],
+    phases: Vec<Phase>,
+    /// With experts read from storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paged: Option<Paged>,
+}
+
+/// RAM if experts are read from storage through slots.
+#[derive(Debug, Serialize)]
+struct Paged {
+    slots: usize,
+    slot_bytes: u64,
+    /// The arena with its slots: `Model::paged_arena_bytes`.
+    arena_bytes: u64,
+    /// Everything of the file but the experts: in flash that is mapped, or in RAM.
+    resident_bytes: u64,
+    /// Both together, where nothing is mapped.
+    total_bytes: u64,
 }
 
 /// What lies in the arena at one time. The phases share the arena: the greatest is its size.
@@ -28,15 +44,15 @@ struct Phase {
 
 impl Memory {
     /// The plan of the core.
-    pub fn of(model: &Model<'_>, limits: Limits) -> Self {
+    pub fn of(model: &Model<'_>, limits: Limits, slots: Option<usize>) -> Self {
         let plan = model.memory_plan(limits);
-        let phases = [
+        let mut phases = vec![
             Phase {
                 phase: "encode",
                 encoder_states: plan.encoder_states,
                 cross_kv: 0,
                 self_kv: 0,
-                scratch: plan.encode_scratch,
+                scratch: plan.encode_scratch + plan.source_ids,
                 total: plan.encode(),
             },
             Phase {
@@ -56,11 +72,27 @@ impl Memory {
                 total: plan.decode(),
             },
         ];
+        let h = model.palm().header();
+        if h.decoder_only {
+            phases.drain(..2);
+        }
+        let paged = |slots: usize| {
+            let arena_bytes = model.paged_arena_bytes(limits, slots) as u64;
+            let resident_bytes = u64::from(h.experts_section.offset);
+            Paged {
+                slots: slots.min(h.experts.count as usize),
+                slot_bytes: model.slot_bytes() as u64,
+                arena_bytes,
+                resident_bytes,
+                total_bytes: arena_bytes + resident_bytes,
+            }
+        };
         Self {
             source: limits.source,
             target: limits.target,
             arena_bytes: model.arena_bytes(limits) as u64,
             phases,
+            paged: slots.filter(|_| h.experts.count > 0).map(paged),
         }
     }
 
@@ -90,8 +122,20 @@ impl Memory {
                 cell(phase.total),
             ]);
         }
+        let paged = self.paged.as_ref().map_or(String::new(), |p| {
+            format!(
+                "  paged, {} slots of {}: arena {} ({}), resident part {} ({}), together {}\n",
+                p.slots,
+                bytes(p.slot_bytes),
+                count(p.arena_bytes),
+                bytes(p.arena_bytes),
+                count(p.resident_bytes),
+                bytes(p.resident_bytes),
+                bytes(p.total_bytes)
+            )
+        });
         format!(
-            "  arena {} bytes ({}): exactly the greatest phase\n{}",
+            "  arena {} bytes ({}): exactly the greatest phase\n{}{paged}",
             count(self.arena_bytes),
             bytes(self.arena_bytes),
             table.render()
