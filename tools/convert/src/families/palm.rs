@@ -49,7 +49,6 @@ pub(super) fn build(
     let tied = "the embedding is the head: true is wanted";
     config.must_be("tie_word_embeddings", &json!(true), tied)?;
     let (d_model, vocab) = widths(&config, 512, 256)?;
-    let shape = shape(&config, d_model, vocab)?;
     let theta = rope_theta(&config, 10_000.0)?;
     let norm_eps = epsilon(&config, "rms_norm_eps", 1e-6)?;
     let all = config.size("max_positions", 512, MAX_ROWS)?;
@@ -57,11 +56,10 @@ pub(super) fn build(
     let sparse_layers = SIDES.map(|side| sparse_layers(&config, side));
     let [encoder_sparse, decoder_sparse] = sparse_layers;
     let (encoder_sparse, decoder_sparse) = (encoder_sparse?, decoder_sparse?);
-    let any = encoder_sparse
-        .iter()
-        .chain(&decoder_sparse)
-        .any(|sparse| *sparse);
-    let sparse = match any {
+    let layers = || encoder_sparse.iter().chain(&decoder_sparse);
+    let any_dense = layers().any(|sparse| !sparse);
+    let shape = shape(&config, d_model, vocab, any_dense)?;
+    let sparse = match layers().any(|sparse| *sparse) {
         true => Some(sparse(&config, &shape)?),
         false => None,
     };
@@ -116,7 +114,13 @@ pub(super) fn build(
 
 const SIDES: [&str; 2] = ["encoder", "decoder"];
 
-fn shape(config: &Config, d_model: usize, vocab: usize) -> Result<Shape, ConvertError> {
+/// Sizes; `d_ff` may be absent or 0 where no layer is dense.
+fn shape(
+    config: &Config,
+    d_model: usize,
+    vocab: usize,
+    any_dense: bool,
+) -> Result<Shape, ConvertError> {
     let heads = config.size("num_heads", 8, MAX_COLS)?;
     let kv_heads = config.size("num_kv_heads", 1, MAX_COLS)?;
     if !heads.is_multiple_of(kv_heads) {
@@ -127,7 +131,10 @@ fn shape(config: &Config, d_model: usize, vocab: usize) -> Result<Shape, Convert
     head_width(config, "head_dim", heads, d_kv)?;
     Ok(Shape {
         d_model,
-        d_ff: config.size("d_ff", 4 * d_model.min(MAX_COLS / 4), MAX_COLS)?,
+        d_ff: match any_dense {
+            true => config.size("d_ff", 4 * d_model.min(MAX_COLS / 4), MAX_COLS)?,
+            false => 0,
+        },
         heads,
         kv_heads,
         d_kv,
