@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import random
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -28,7 +28,7 @@ TASKS = ("qa", "dialogue", "generation", "translation", "classification", "extra
 
 # Share of each kind among the supervised examples, in parts.
 MIX = {
-    "qa.capital": 7, "qa.currency": 6, "qa.language": 6, "qa.unknown": 3,
+    "qa.capital": 6, "qa.currency": 5, "qa.language": 5, "qa.unknown": 3, "qa.context": 5,
     "dialogue.say": 2, "dialogue.slot": 8, "dialogue.book": 3,
     "generation.count": 10, "generation.letters": 3, "generation.repeat": 4, "generation.pairs": 2,
     "generation.calendar": 1, "generation.grow": 1,
@@ -271,6 +271,17 @@ def qa(relation, rng, part, noise):
     return prompt, [f"The {relation} of {the(c)} is {value}."]
 
 
+def qa_context(rng, part, noise):
+    """A question after a sentence on another country, or on what is not asked for."""
+    relations = ["capital", "currency", "language"]
+    relation = rng.choice(relations)
+    prompt, answers = qa(relation, rng, part, noise)
+    other = rng.choice(COUNTRIES)
+    relations.remove(relation)
+    before = fill(T.pick("qa.before", part, rng)[1], {"d": the(other), "r": rng.choice(relations)})
+    return before[0].upper() + before[1:] + " " + prompt, answers
+
+
 def qa_unknown(rng, part, noise):
     relation = rng.choice(("capital", "currency", "language"))
     name = rng.choice(unknown_countries(part)) if part != "train" or rng.random() < 0.7 else None
@@ -432,7 +443,7 @@ def example(kind, rng, part="train", noise=None):
         noise = NOISE.get(task, 0) if part == "train" else 0
     while True:
         if task == "qa":
-            pair = qa_unknown(rng, part, noise) if sub == "unknown" else qa(sub, rng, part, noise)
+            pair = {"unknown": qa_unknown, "context": qa_context}.get(sub, partial(qa, sub))(rng, part, noise)
         elif task == "dialogue":
             pair = {"say": dialogue_say, "slot": dialogue_slot, "book": dialogue_book}[sub](rng, part, noise)
         elif task == "generation":
@@ -518,6 +529,7 @@ def decode(ids):
 
 EVAL = {  # file: (kinds in turn, prompts, noise)
     "qa": (("qa.capital", "qa.currency", "qa.language"), 300, 0.0),
+    "qa-context": (("qa.context",), 300, 0.0),
     "qa-unknown": (("qa.unknown",), 100, 0.0),
     "qa-noise": (("qa.capital", "qa.currency", "qa.language"), 300, 1.0),
     "dialogue": (("dialogue.slot", "dialogue.slot", "dialogue.book", "dialogue.say"), 300, 0.0),
@@ -529,7 +541,7 @@ EVAL = {  # file: (kinds in turn, prompts, noise)
     "sentiment": (("classification.sentiment",), 300, 0.0),
     "extraction": (("extraction.slots",), 300, 0.0),
 }
-TASK_OF = {"qa-unknown": "qa", "qa-noise": "qa", "numbers": "translation", "intents": "classification",
+TASK_OF = {"qa-context": "qa", "qa-unknown": "qa", "qa-noise": "qa", "numbers": "translation", "intents": "classification",
            "sentiment": "classification"}
 
 
@@ -566,7 +578,7 @@ def write_eval(folder=HERE / "eval"):
     few = []
     for task in TASKS:  # 20 of each task, its files in turn
         lists = small[task]
-        share = [[18, 2]] if task == "qa" else [[10, 10]] if len(lists) == 2 else [[20]]
+        share = [[14, 4, 2]] if task == "qa" else [[10, 10]] if len(lists) == 2 else [[20]]
         for lines, n in zip(lists, share[0]):
             few += lines[:n]
     (folder / "heldout20.tsv").write_text("\n".join(few) + "\n", encoding="utf-8")
