@@ -238,7 +238,9 @@ def distances(run):
     measured["replayed"] = ("w8a8_one_minus_cosine_replayed", one_minus_cosine)
     for variant, (key, distance) in measured.items():
         if variant in run:
-            found[key] = {} if plain.encoder is None else {"encoder": rounded(distance(run[variant].encoder, plain.encoder))}
+            found[key] = {}
+            if plain.encoder is not None:
+                found[key]["encoder"] = rounded(distance(run[variant].encoder, plain.encoder))
             found[key]["logits"] = rounded(distance(run[variant].logits, plain.logits))
     return found
 

@@ -95,6 +95,7 @@ def check(model, source, target, run, distance):
         expected = {"choices": experts, "routes": torch.where(kept, experts, -1), "gates": gates}
         for key, tensor in expected.items():
             actual, tensor = run.routes[f"{side}_{key}"], tensor[0, 0] if side == "mixture" else tensor
-            if not (torch.allclose(actual, tensor.float(), atol=1e-5) if key == "gates" else torch.equal(actual, tensor.int())):
+            equal = torch.allclose(actual, tensor.float(), atol=1e-5) if key == "gates" else torch.equal(actual, tensor.int())
+            if not equal:
                 raise AssertionError(f"the two definitions of the family route differently: {side}_{key}")
     return differences

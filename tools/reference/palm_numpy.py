@@ -1,4 +1,4 @@
-"""The PaLM-style family once more, in NumPy and float64, written from its description alone.
+"""The PaLM-style family once more, in NumPy and float64, after its description.
 
 `tools/zoo/palm_moe` has the definition in PyTorch that the fixtures are made with. This second reading
 of the same description shares no code with it; a fixture is written only if the two agree.
