@@ -263,4 +263,6 @@ fn norm_and_columns(norm: &mut Norm, x: &[f64], readers: &mut [&mut Matrix]) {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;

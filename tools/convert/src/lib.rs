@@ -214,16 +214,7 @@ pub fn convert(
     }
     (extras.golden, extras.plan_arena) = (run.golden, run.plan_arena);
     let palm = Palm::parse(&first).map_err(ConvertError::SelfCheck)?;
-    let mut again = |index: usize| {
-        let (start, len) = (
-            palm.expert(index as u32).offset,
-            palm.expert(index as u32).len,
-        );
-        let blob = first
-            .get(start as usize..)
-            .and_then(|rest| rest.get(..len as usize));
-        Ok(blob.unwrap_or_default().to_vec())
-    };
+    let mut again = |index| Ok(writer::blob_of(&palm, index));
     let bytes = writer::to_vec(&graph, &layout, &extras, &mut again)?;
     let palm = Palm::parse(&bytes).map_err(ConvertError::SelfCheck)?;
     palm.verify().map_err(ConvertError::SelfCheck)?;

@@ -143,12 +143,13 @@ fn row_scale(row: &[f32]) -> f32 {
 }
 
 fn quantize(value: f32, scale: f32) -> i8 {
+    // Adding and subtracting rounds half to even: f64 has no digits after the point at 1.5 · 2⁵².
+    const ROUND: f64 = 6_755_399_441_055_744.0;
     if scale == 0.0 {
         return 0;
     }
-    (f64::from(value) / f64::from(scale))
-        .round_ties_even()
-        .clamp(-MOST, MOST) as i8
+    let steps = (f64::from(value) / f64::from(scale)).clamp(-MOST, MOST);
+    (steps + ROUND - ROUND) as i8
 }
 
 #[cfg(test)]

@@ -150,13 +150,6 @@ pub fn write(path: &Path, spec: &Spec) -> Result<(), ConvertError> {
     };
     let formats = Formats::resolve(&graph, &options)?;
     let layout = layout::lay_out(&graph, spec.weights, &formats)?;
-    let mut blob = |index: usize| {
-        let format = layout.experts.get(index).map(|entry| entry.format);
-        place::blob(
-            &expert(spec, Some(index)),
-            format.unwrap_or(spec.weights.format()),
-        )
-    };
     let mut extras = Extras {
         tile: crate::tile(&graph, None)?,
         int8: spec.weights == Weights::Int8,
@@ -165,18 +158,23 @@ pub fn write(path: &Path, spec: &Spec) -> Result<(), ConvertError> {
     };
     // Once to have something to run, and once more with what it gave.
     let name = path.display().to_string();
-    let mut pass = |extras: &Extras| -> Result<tempfile::NamedTempFile, ConvertError> {
+    let pass = |extras: &Extras, blobs: writer::Blobs<'_>| {
         let file = crate::atomic::beside(path).map_err(failed)?;
         let mut out = std::io::BufWriter::with_capacity(1 << 20, file.as_file());
-        writer::write(&mut out, &name, &graph, &layout, extras, &mut blob)?;
+        writer::write(&mut out, &name, &graph, &layout, extras, blobs)?;
         drop(out);
-        Ok(file)
+        Ok::<_, ConvertError>(file)
     };
-    let first = pass(&extras)?;
-    let run = golden::run(&checkpoint::map_file(first.path()).map_err(failed)?)?;
+    let first = pass(&extras, &mut |index| {
+        let format = layout.experts.get(index).map(|entry| entry.format);
+        let format = format.unwrap_or(spec.weights.format());
+        place::blob(&expert(spec, Some(index)), format)
+    })?;
+    let image = checkpoint::map_file(first.path()).map_err(failed)?;
+    let run = golden::run(&image)?;
     (extras.golden, extras.plan_arena) = (run.golden, run.plan_arena);
-    drop(first);
-    let last = pass(&extras)?;
+    let palm = Palm::parse(&image).map_err(ConvertError::SelfCheck)?;
+    let last = pass(&extras, &mut |index| Ok(writer::blob_of(&palm, index)))?;
     let image = checkpoint::map_file(last.path()).map_err(failed)?;
     let palm = Palm::parse(&image).map_err(ConvertError::SelfCheck)?;
     palm.verify().map_err(ConvertError::SelfCheck)?;

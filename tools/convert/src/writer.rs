@@ -4,7 +4,7 @@
 
 use std::io::{Seek, SeekFrom, Write};
 
-use palmtop::format::{ALIGN, PAGE, TensorFormat, crc32};
+use palmtop::format::{ALIGN, PAGE, Palm, TensorFormat, crc32};
 
 use crate::error::ConvertError;
 use crate::graph::Graph;
@@ -28,6 +28,14 @@ pub(crate) struct Extras {
 
 /// Gives the blob of the expert with this index.
 pub(crate) type Blobs<'b> = &'b mut dyn FnMut(usize) -> Result<Vec<u8>, ConvertError>;
+
+/// An expert's blob from a file that was written before.
+pub(crate) fn blob_of(palm: &Palm<'_>, index: usize) -> Vec<u8> {
+    let record = palm.expert(index as u32);
+    let (start, len) = (record.offset as usize, record.len as usize);
+    let blob = palm.bytes().get(start..start.saturating_add(len));
+    blob.unwrap_or_default().to_vec()
+}
 
 /// The whole file in memory.
 ///

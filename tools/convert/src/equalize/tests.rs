@@ -5,7 +5,7 @@ use super::*;
 use crate::graph::{Family, Ids, NormKind};
 
 /// Values that scatter over (-1, 1), the same on every run.
-fn scatter(seed: usize, len: usize) -> Vec<f32> {
+pub(super) fn scatter(seed: usize, len: usize) -> Vec<f32> {
     let value = |i: usize| {
         let bits = (i + 1 + seed * 7919).wrapping_mul(0x9E37_79B9) as u32;
         (f64::from(bits ^ (bits >> 15)) / f64::from(u32::MAX) * 2.0 - 1.0) as f32
@@ -13,7 +13,7 @@ fn scatter(seed: usize, len: usize) -> Vec<f32> {
     (0..len).map(value).collect()
 }
 
-fn matrix(seed: usize, rows: usize, cols: usize, bias: bool) -> Matrix {
+pub(super) fn matrix(seed: usize, rows: usize, cols: usize, bias: bool) -> Matrix {
     let values = scatter(seed, rows * cols);
     let bias = bias.then(|| scatter(seed + 100, rows));
     Matrix {
@@ -34,7 +34,7 @@ fn block(seed: usize, activation: Activation, gated: bool, bias: bool) -> Block 
     }
 }
 
-fn apply(matrix: &Matrix, x: &[f64]) -> Vec<f64> {
+pub(super) fn apply(matrix: &Matrix, x: &[f64]) -> Vec<f64> {
     let bias = matrix.bias.clone().unwrap_or(vec![0.0; matrix.rows]);
     let dot = |(row, bias): (&[f32], f32)| {
         row.iter()
@@ -54,7 +54,7 @@ fn activate(activation: Activation, x: f64) -> f64 {
     }
 }
 
-fn run(block: &Block, x: &[f64]) -> Vec<f64> {
+pub(super) fn run(block: &Block, x: &[f64]) -> Vec<f64> {
     let mut hidden: Vec<f64> = apply(&block.wi, x)
         .into_iter()
         .map(|h| activate(block.activation, h))
@@ -68,14 +68,14 @@ fn run(block: &Block, x: &[f64]) -> Vec<f64> {
     apply(&block.wo, &hidden)
 }
 
-fn through_norm(norm: &Norm, x: &[f64]) -> Vec<f64> {
+pub(super) fn through_norm(norm: &Norm, x: &[f64]) -> Vec<f64> {
     let bias = norm.bias.clone().unwrap_or(vec![0.0; norm.gain.len()]);
     let one = |((x, gain), bias): ((&f64, &f32), f32)| x * f64::from(*gain) + f64::from(bias);
     x.iter().zip(&norm.gain).zip(bias).map(one).collect()
 }
 
 #[track_caller]
-fn assert_close(a: &[f64], b: &[f64]) {
+pub(super) fn assert_close(a: &[f64], b: &[f64]) {
     let far = |(a, b): (&f64, &f64)| (a - b).abs() > 1e-6 * (1.0 + a.abs());
     assert!(
         a.len() == b.len() && !a.iter().zip(b).any(far),
@@ -146,7 +146,7 @@ fn norms_keep_the_function_with_and_without_bias() {
 }
 
 /// The projections of an attention over a residual stream of width 4.
-fn projections(seed: usize, heads: Heads, bias: bool) -> Projections {
+pub(super) fn projections(seed: usize, heads: Heads, bias: bool) -> Projections {
     let (inner, kv_inner) = (heads.heads * heads.d_kv, heads.kv_heads * heads.d_kv);
     Projections {
         q: matrix(seed, inner, 4, bias),
@@ -157,7 +157,7 @@ fn projections(seed: usize, heads: Heads, bias: bool) -> Projections {
 }
 
 /// Rotates each head's pairs by an angle for every pair.
-fn rotate(values: &[f64], d_kv: usize, position: f64) -> Vec<f64> {
+pub(super) fn rotate(values: &[f64], d_kv: usize, position: f64) -> Vec<f64> {
     let half = d_kv / 2;
     let rotated = |index: usize| {
         let (head, channel) = (index / d_kv * d_kv, index % d_kv);
