@@ -247,7 +247,7 @@ fn routes(found: &Found) -> String {
         ">choices",
         ">flips",
         ">share",
-        ">routes forced: flips",
+        ">forced: flips",
         ">share",
     ]);
     let mut sums = [0; 3];
