@@ -1,6 +1,7 @@
 //! Bars, heat maps, stacks and intervals.
 
 use super::svg::{Anchor, LETTER, ROW, Svg, shortened, widest};
+use crate::units::count;
 
 /// Longest label, in letters.
 const LABEL: usize = 22;
@@ -41,6 +42,8 @@ pub fn bars(label: &str, rows: &[Bars], mark: Option<f64>, width: f64) -> String
                 svg.rect([x, y + 2.0, w, height - 4.0], class, 1.0, text);
                 x += w;
             }
+            // A mark would cross a text that stands behind its bar.
+            let x = if mark.is_some() { left + plot } else { x };
             svg.text(x + 6.0, y + height / 2.0, Anchor::Start, "value", text);
             y += height;
         }
@@ -74,7 +77,8 @@ pub fn heat(label: &str, rows: &[HeatRow]) -> String {
     let rows: Vec<&HeatRow> = rows.iter().filter(|r| r.n > 0).collect();
     let columns = rows.iter().map(|r| r.shares.len()).max().unwrap_or(0);
     let labels: Vec<String> = rows.iter().map(|r| shortened(&r.label, LABEL)).collect();
-    let counts: Vec<String> = rows.iter().map(|r| format!("n = {}", r.n)).collect();
+    let n = |row: &&HeatRow| format!("n = {}", count(row.n as u64));
+    let counts: Vec<String> = rows.iter().map(n).collect();
     let left = widest(labels.iter().map(String::as_str)).max(7.0 * LETTER) + 8.0;
     let cells = columns.min(COLUMNS) as f64 * CELL;
     let right = widest(counts.iter().map(String::as_str)) + 10.0;
@@ -108,7 +112,7 @@ pub fn heat(label: &str, rows: &[HeatRow]) -> String {
                     opacity,
                     &title,
                 );
-                let class = if opacity > 0.55 { "value on" } else { "value" };
+                let class = if opacity > 0.75 { "on" } else { "label" };
                 svg.text(x + CELL / 2.0, y + 12.0, Anchor::Middle, class, &percent);
             }
             let end = left + (last - first) as f64 * CELL + 8.0;

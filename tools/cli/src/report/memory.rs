@@ -101,11 +101,11 @@ impl Memory {
         self.arena_bytes
     }
 
-    /// What the arena is for, in words: `RAM at source 32, target 48`.
+    /// The limits, in words: `at source 32, target 48`.
     pub fn at(&self) -> String {
         match self.source {
-            0 => format!("RAM at {} positions", self.target),
-            source => format!("RAM at source {source}, target {}", self.target),
+            0 => format!("at {} positions", self.target),
+            source => format!("at source {source}, target {}", self.target),
         }
     }
 

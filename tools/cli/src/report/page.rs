@@ -48,7 +48,10 @@ pub fn page(facts: &Facts) -> Page {
             "parameters".to_owned(),
         ),
         (bytes(facts.flash.total()), "flash".to_owned()),
-        (bytes(facts.memory.arena()), facts.memory.at()),
+        (
+            bytes(facts.memory.arena()),
+            format!("RAM {}", facts.memory.at()),
+        ),
     ];
     let most = facts.loads.iter().map(|l| l.mixture.experts()).max();
     tiles.extend(most.map(|experts| {
