@@ -72,7 +72,7 @@ const CELL: f64 = 42.0;
 /// Columns of a heat map before a new one is begun below.
 const COLUMNS: usize = 16;
 
-/// A map of shares: the greatest one is the darkest. Rows of nothing are left out.
+/// A map of shares: the greatest one has the strongest colour. Rows of nothing are left out.
 pub fn heat(label: &str, rows: &[HeatRow]) -> String {
     let rows: Vec<&HeatRow> = rows.iter().filter(|r| r.n > 0).collect();
     let columns = rows.iter().map(|r| r.shares.len()).max().unwrap_or(0);

@@ -216,7 +216,7 @@ fn by_group(facts: &Facts) -> Option<Section> {
         heading: "Experts by task",
         intro: "Of the choices of each task (a file of the data, or a #task in it), the share that each \
                 expert takes; n is the task's number of choices. Rows add up to 100 %. The greatest \
-                share of a map is the darkest."
+                share of a map has the strongest colour."
             .to_owned(),
         figures: figures.collect(),
         table: None,
