@@ -23,6 +23,8 @@ pub struct Engine<'m> {
     arena: Vec<u128>,
     experts: Experts<'m>,
     steer: Steer,
+    /// The model's path, for what goes wrong later.
+    name: String,
 }
 
 /// What came out for one input.
@@ -66,7 +68,24 @@ impl<'m> Engine<'m> {
             arena: Vec::new(),
             experts: image.experts(&model)?,
             steer: Steer::default(),
+            name: image.path().display().to_string(),
         })
+    }
+
+    /// Says more of an expert that could not be read.
+    fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast_ref() {
+            Some(palmtop::Error::Storage { .. }) => {
+                let more = self
+                    .experts
+                    .take_error()
+                    .map_or(String::new(), |error| format!(": {error}"));
+                failed(format!("cannot use {}: {error}{more}", self.name))
+                    .help("copy the file again, or convert its checkpoint again")
+                    .into()
+            }
+            _ => error,
+        }
     }
 
     /// Lets the user change routes.
@@ -134,6 +153,16 @@ impl<'m> Engine<'m> {
         target: &[u32],
         trace: &mut T,
     ) -> Result<Fed> {
+        let fed = self.feed(source, target, trace);
+        fed.map_err(|error| self.explain(error))
+    }
+
+    fn feed<T: RouteTrace>(
+        &mut self,
+        source: &[u32],
+        target: &[u32],
+        trace: &mut T,
+    ) -> Result<Fed> {
         let h = *self.header();
         let limits = if h.decoder_only {
             limits(&h, target.len(), 1)?.0
@@ -158,6 +187,16 @@ impl<'m> Engine<'m> {
 
     /// [`Engine::answer`] with a trace of one's own.
     pub fn traced<T: RouteTrace>(
+        &mut self,
+        source: &[u32],
+        max_tokens: u32,
+        trace: &mut T,
+    ) -> Result<Answer> {
+        let answer = self.generate(source, max_tokens, trace);
+        answer.map_err(|error| self.explain(error))
+    }
+
+    fn generate<T: RouteTrace>(
         &mut self,
         source: &[u32],
         max_tokens: u32,

@@ -73,6 +73,14 @@ impl<'m> Experts<'m> {
         })))
     }
 
+    /// What the file said when it could not be read; once.
+    pub fn take_error(&mut self) -> Option<io::Error> {
+        match self {
+            Self::Mapped(_) => None,
+            Self::Paged(pager) => pager.holder.source_mut().take_error(),
+        }
+    }
+
     /// What was read so far, if experts are read from the file.
     pub fn paging(&self) -> Option<Paging> {
         match self {
@@ -136,23 +144,49 @@ impl Paging {
         }
     }
 
-    /// A line for people; `tokens` were run, in and out.
-    pub fn text(&self, tokens: usize) -> String {
-        format!(
-            "paged: {} read for {} tokens, {} a token; {} loads, {:.1} % of {} requests were in the {} slots ({})",
-            bytes(self.bytes_read),
-            count(tokens as u64),
-            bytes(self.bytes_read / tokens.max(1) as u64),
-            count(self.loads),
-            self.hit_rate() * 100.0,
-            count(self.hits + self.loads),
-            self.slots,
-            bytes(self.slots_bytes as u64),
-        )
+    /// With the rates; `tokens` were run, in and out.
+    pub fn over(self, tokens: usize) -> PagingReport {
+        PagingReport {
+            hit_rate: self.hits as f64 / (self.hits + self.loads).max(1) as f64,
+            bytes_per_token: self.bytes_read / tokens.max(1) as u64,
+            tokens,
+            counts: self,
+        }
     }
+}
 
+/// What reading experts came to, for each token.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PagingReport {
+    #[serde(flatten)]
+    counts: Paging,
+    /// Tokens that were run, in and out.
+    tokens: usize,
+    /// Bytes that were read from the file for each of them.
+    bytes_per_token: u64,
     /// Hits of all times that an expert was asked for.
-    pub fn hit_rate(&self) -> f64 {
-        self.hits as f64 / (self.hits + self.loads).max(1) as f64
+    hit_rate: f64,
+}
+
+impl PagingReport {
+    /// A line for people.
+    pub fn text(&self) -> String {
+        let Paging {
+            slots,
+            slots_bytes,
+            hits,
+            loads,
+            bytes_read,
+        } = self.counts;
+        format!(
+            "paged: {} read for {} tokens, {} a token; hit rate {:.1} % of {} requests, \
+             {slots} slots ({})",
+            bytes(bytes_read),
+            count(self.tokens as u64),
+            bytes(self.bytes_per_token),
+            self.hit_rate * 100.0,
+            count(hits + loads),
+            bytes(slots_bytes as u64),
+        )
     }
 }

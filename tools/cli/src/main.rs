@@ -12,6 +12,7 @@ mod failure;
 mod mixtures;
 mod model_file;
 mod out;
+mod page;
 mod progress;
 mod report;
 mod steer;
@@ -55,6 +56,8 @@ enum Command {
     Eval(commands::eval::Args),
     /// Measure how far a model is from a reference: states, routes, outputs
     Compare(compare::Args),
+    /// Write a page with pictures: accuracy, experts, flash, RAM, error by layer
+    Report(commands::report::Args),
     /// Time the encoder and the decoder on this machine
     Bench(bench::Args),
 }
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Eval(args) => commands::eval::eval(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Report(args) => commands::report::report(&args),
         Command::Bench(args) => bench::bench(&args),
     };
     match result {

@@ -57,6 +57,38 @@ impl<'m> Codec<'m> {
         }
     }
 
+    /// The character behind each id of a text, as far as there is one: tokens of several characters
+    /// stand for their first.
+    pub fn letters(&self, text: &str, ids: &[u32]) -> Vec<Option<char>> {
+        let Self::Text(_) = self else {
+            return vec![None; ids.len()];
+        };
+        let first = |id: &u32| {
+            self.piece(*id)
+                .trim_start_matches(['▁', 'Ġ', ' '])
+                .chars()
+                .next()
+        };
+        let per_letter: Vec<char> = text.chars().collect();
+        let per_byte: Vec<char> = text
+            .chars()
+            .flat_map(|c| std::iter::repeat_n(c, c.len_utf8()))
+            .collect();
+        // Besides a token for each character or each byte there may be one in front and one behind.
+        for letters in [per_letter, per_byte] {
+            let more = ids.len().wrapping_sub(letters.len());
+            if more > 2 {
+                continue;
+            }
+            let before = usize::from(more == 2);
+            let after = more - before;
+            let none = |n| std::iter::repeat_n(None, n);
+            let letters = letters.into_iter().map(Some);
+            return none(before).chain(letters).chain(none(after)).collect();
+        }
+        ids.iter().map(first).collect()
+    }
+
     /// The text of the generated ids. Bytes that are not UTF-8 become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         match self {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::ModelArgs;
 use crate::engine::{Engine, limits};
-use crate::experts::Paging;
+use crate::experts::PagingReport;
 use crate::model_file::Image;
 use crate::out;
 use crate::table::Table;
@@ -59,7 +59,7 @@ struct Bench {
     golden_bits: Option<bool>,
     /// What was read in all rounds together, if experts are read from the file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    paging: Option<Paging>,
+    paging: Option<PagingReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,6 +105,11 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
         within(DECODER_SOURCE, h.max_source)
     };
     let decode = time_decoder(&mut engine, source, within(STEPS, h.max_target))?;
+    // A round more was run of each than counts.
+    let encoded = |e: &Encode| e.source as usize * (e.rounds + 1);
+    let tokens = encode.iter().map(encoded).sum::<usize>()
+        + (decode.source + decode.steps) as usize * (decode.rounds + 1);
+    let paging = engine.paging().map(|paging| paging.over(tokens));
     let bench = Bench {
         model: image.path().display().to_string(),
         file_bytes: engine.header().total_len as usize,
@@ -112,7 +117,7 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
         encode,
         decode,
         golden_bits: golden(&mut engine)?,
-        paging: engine.paging(),
+        paging,
     };
     if args.json {
         out::pretty_json(&bench)?;
@@ -266,15 +271,9 @@ fn text(bench: &Bench, converted: bool) -> String {
     } else {
         "read and checked"
     };
-    let paging = bench.paging.map_or(String::new(), |paging| {
-        format!(
-            "  paged, {} slots ({}): {} read in all rounds, hit rate {:.1} %\n",
-            paging.slots,
-            bytes(paging.slots_bytes as u64),
-            bytes(paging.bytes_read),
-            paging.hit_rate() * 100.0
-        )
-    });
+    let paging = bench
+        .paging
+        .map_or(String::new(), |paging| format!("  {}\n", paging.text()));
     format!(
         "{}: {} bytes, {load} in {:.1} ms\n{}{golden}{paging}",
         bench.model,

@@ -221,7 +221,7 @@ fn states(found: &Found) -> String {
     let mut headings = vec!["state after", ">relative error", ">1 − cosine"];
     headings.extend(
         sparse
-            .then_some([">routes forced:", ">1 − cosine"])
+            .then_some([">forced: relative", ">forced: 1 − cosine"])
             .into_iter()
             .flatten(),
     );
@@ -247,7 +247,7 @@ fn routes(found: &Found) -> String {
         ">choices",
         ">flips",
         ">share",
-        ">routes forced: flips",
+        ">forced: flips",
         ">share",
     ]);
     let mut sums = [0; 3];

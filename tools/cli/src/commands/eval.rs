@@ -13,7 +13,7 @@ use crate::eval::runner::{Measured, Outcome, Runner};
 use crate::eval::score::{Score, Scorer, Unit};
 use crate::eval::slots;
 use crate::eval::stats::{Paired, Rate, paired, wilson};
-use crate::experts::Paging;
+use crate::experts::PagingReport;
 use crate::model_file::Image;
 use crate::steer::{Steer, SteerArgs};
 use crate::table::Table;
@@ -96,7 +96,7 @@ struct Report {
     groups: Vec<GroupReport>,
     /// What was read, if experts are read from the file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    paging: Option<Paging>,
+    paging: Option<PagingReport>,
     /// Whether inputs are single words, so that WER means what it says.
     #[serde(skip)]
     words: bool,
@@ -187,7 +187,7 @@ pub fn eval(args: &Args) -> Result<ExitCode> {
         result: here.measured(all.clone(), of_all),
         compared: there.as_ref().map(|t| compared(&here, t, all, of_all)),
         groups: by_group(&groups, &here, there.as_ref(), slots),
-        paging: here.engine.paging(),
+        paging: here.engine.paging().map(|p| p.over(here.tokens())),
         words: are_words(&groups),
     };
     if args.json {

@@ -112,7 +112,8 @@ pub fn logits(args: &Args) -> Result<ExitCode> {
         eprint!("{text}");
     }
     if let Some(paging) = engine.paging() {
-        eprintln!("{}", paging.text(s + if h.decoder_only { 0 } else { t }));
+        let tokens = s + if h.decoder_only { 0 } else { t };
+        eprintln!("{}", paging.over(tokens).text());
     }
     Ok(ExitCode::SUCCESS)
 }

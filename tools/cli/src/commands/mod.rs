@@ -6,4 +6,5 @@ pub mod convert;
 pub mod eval;
 pub mod inspect;
 pub mod logits;
+pub mod report;
 pub mod run;

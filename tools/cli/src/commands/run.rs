@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::{ModelArgs, only_greedy};
 use crate::engine::{Answer, Engine, most_tokens};
-use crate::experts::Paging;
+use crate::experts::PagingReport;
 use crate::failure::failed;
 use crate::model_file::Image;
 use crate::steer::{Steer, SteerArgs};
@@ -83,7 +83,7 @@ struct Line<'a> {
     timings: Timings,
     arena_bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    paging: Option<Paging>,
+    paging: Option<PagingReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     routes: Option<&'a [Taken]>,
 }
@@ -135,7 +135,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => runner.lines()?,
     };
     if let Some(paging) = runner.engine.paging() {
-        eprintln!("{}", paging.text(runner.tokens));
+        eprintln!("{}", paging.over(runner.tokens).text());
     }
     Ok(code)
 }
@@ -251,7 +251,7 @@ impl Runner<'_, '_> {
             cut: answer.cut,
             timings: timings(tokenize, &answer),
             arena_bytes: answer.arena_bytes,
-            paging: answer.paging,
+            paging: answer.paging.map(|p| p.over(ids.len() + answer.steps)),
             routes: self.args.trace.then_some(&answer.routes),
         })?)
     }

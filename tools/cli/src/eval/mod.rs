@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod difference;
+pub mod load;
 pub mod runner;
 pub mod score;
 pub mod slots;

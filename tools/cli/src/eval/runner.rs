@@ -152,7 +152,7 @@ impl<'m> Runner<'m> {
             );
         }
         if let Some(paging) = self.engine.paging() {
-            eprintln!("{}", paging.text(self.tokens()));
+            eprintln!("{}", paging.over(self.tokens()).text());
         }
     }
 

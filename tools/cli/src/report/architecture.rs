@@ -142,6 +142,26 @@ impl Architecture {
         }
     }
 
+    /// Trained values.
+    pub fn parameters(&self) -> u64 {
+        self.parameters
+    }
+
+    /// What the model is, on one line.
+    pub fn line(&self) -> String {
+        let layers = if self.decoder_only {
+            format!("decoder only, {}", plural(self.decoder.layers, "layer"))
+        } else {
+            format!("{} and {} layers", self.encoder.layers, self.decoder.layers)
+        };
+        format!(
+            "{}, {layers}, d_model {}, weights {}",
+            self.family,
+            self.d_model,
+            self.weights.join(", ")
+        )
+    }
+
     /// The table for people.
     pub fn text(&self) -> String {
         let mut table = Table::new(&["", ""]);

@@ -107,6 +107,11 @@ impl Flash {
         }
     }
 
+    /// Every part and its bytes.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.parts.iter().map(|part| (part.part, part.bytes))
+    }
+
     /// Bytes of the file.
     pub fn total(&self) -> u64 {
         self.total

@@ -101,6 +101,45 @@ impl Memory {
         self.arena_bytes
     }
 
+    /// The limits, in words: `at source 32, target 48`.
+    pub fn at(&self) -> String {
+        match self.source {
+            0 => format!("at {} positions", self.target),
+            source => format!("at source {source}, target {}", self.target),
+        }
+    }
+
+    /// The phases: name, bytes by use, bytes together.
+    pub fn phases(&self) -> Vec<(&'static str, [(&'static str, u64); 4], u64)> {
+        let uses = |p: &Phase| {
+            [
+                ("encoder states", p.encoder_states),
+                ("cross-attention K/V", p.cross_kv),
+                ("self-attention K/V", p.self_kv),
+                ("scratch", p.scratch),
+            ]
+        };
+        self.phases
+            .iter()
+            .map(|p| (p.phase, uses(p), p.total))
+            .collect()
+    }
+
+    /// RAM with experts read from storage.
+    pub fn paged_line(&self) -> Option<String> {
+        let p = self.paged.as_ref()?;
+        Some(format!(
+            "paged, {} slots of {}: arena {} ({}), resident part {} ({}), together {}",
+            p.slots,
+            bytes(p.slot_bytes),
+            count(p.arena_bytes),
+            bytes(p.arena_bytes),
+            count(p.resident_bytes),
+            bytes(p.resident_bytes),
+            bytes(p.total_bytes)
+        ))
+    }
+
     /// The table for people.
     pub fn text(&self) -> String {
         let mut table = Table::new(&[
@@ -122,18 +161,9 @@ impl Memory {
                 cell(phase.total),
             ]);
         }
-        let paged = self.paged.as_ref().map_or(String::new(), |p| {
-            format!(
-                "  paged, {} slots of {}: arena {} ({}), resident part {} ({}), together {}\n",
-                p.slots,
-                bytes(p.slot_bytes),
-                count(p.arena_bytes),
-                bytes(p.arena_bytes),
-                count(p.resident_bytes),
-                bytes(p.resident_bytes),
-                bytes(p.total_bytes)
-            )
-        });
+        let paged = self
+            .paged_line()
+            .map_or(String::new(), |line| format!("  {line}\n"));
         format!(
             "  arena {} bytes ({}): exactly the greatest phase\n{}{paged}",
             count(self.arena_bytes),

@@ -4,4 +4,5 @@ pub mod architecture;
 pub mod cost;
 pub mod flash;
 pub mod memory;
+pub mod page;
 pub mod parts;
