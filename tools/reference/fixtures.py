@@ -384,10 +384,10 @@ FIXTURES = {
             encoder_layers=1,
             encoder_attention_heads=3,
             decoder_attention_heads=9,
-            max_position_embeddings=24,
+            max_position_embeddings=33,
         ),
         "M2M-100 with GELU, embeddings unscaled, an odd d_model (the last component of a position is 0), a decoder "
-        "deeper than its encoder, and a source beyond max_position_embeddings, which bounds nothing.",
+        "deeper than its encoder, and a source of max_position_embeddings tokens.",
         must_matter=("positions_from_zero", "embedding_scale_toggled"),
     ),
     "nllb-moe-100": _nllb_fixture(
