@@ -303,12 +303,14 @@ fn run(model: &Model<'_>, limits: Limits, arena: &mut [u8]) -> Run {
     let id = |position: u32, factor: u32| (position * factor + 3) % vocab;
     let source: Vec<u32> = (0..limits.source).map(|p| id(p, 7)).collect();
     let mut session = Session::new(*model, limits, arena).unwrap();
-    let mut encoded = session.encode(&source).unwrap();
-    let mut run = Run {
-        hidden: encoded.hidden().to_vec(),
-        logits: Vec::new(),
+    let mut run = Run::default();
+    let mut decoder = if model.shape().decoder_only {
+        session.decoder_only().unwrap()
+    } else {
+        let mut encoded = session.encode(&source).unwrap();
+        run.hidden = encoded.hidden().to_vec();
+        encoded.decoder()
     };
-    let mut decoder = encoded.decoder();
     for position in 0..limits.target {
         let logits = decoder.step(id(position, 5)).unwrap();
         run.logits.extend_from_slice(logits);

@@ -4,12 +4,12 @@
 
 mod common;
 
-use common::{Aligned, Case, Reference, fixture, names};
+use common::{Aligned, Case, Reference, Run, fixture, names, run_session};
 use embedded_storage::ReadStorage;
 use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
 use palmtop::format::{ExpertRecord, Palm};
 use palmtop::storage::{Embedded, Mapped, NorFlash, Paged, Storage, StorageError, WeightSource};
-use palmtop::{Error, Limits, Model, Progress, Session};
+use palmtop::{Error, Limits, Model, NoTrace, Progress, Session};
 use palmtop_convert::Weights;
 
 /// Where the file begins in the emulated devices.
@@ -150,14 +150,8 @@ fn limits_of(case: &Case) -> Limits {
 
 /// Hidden states and logits of a case.
 fn outputs<S: WeightSource>(session: &mut Session<'_, '_, S>, case: &Case) -> [Vec<u32>; 2] {
-    let mut encoded = session.encode(&case.source).unwrap();
-    let hidden = bits(encoded.hidden());
-    let mut decoder = encoded.decoder();
-    let mut logits = Vec::new();
-    for id in &case.target {
-        logits.extend(bits(decoder.step(*id).unwrap()));
-    }
-    [hidden, logits]
+    let Run { hidden, logits } = run_session(session, case, &mut NoTrace);
+    [bits(&hidden), bits(&logits)]
 }
 
 /// The outputs of a mapped run, and the experts that it asked for.

@@ -19,7 +19,7 @@ fn f32_is_transformers() {
         for case in reference.cases() {
             let k = case.index;
             let run = run(&image, &case);
-            let states = reference.floats(&format!("case{k}.encoder_last_hidden_state"));
+            let states = reference.states(k, "", "");
             let logits = reference.floats(&format!("case{k}.logits"));
             let (states, logits) = (
                 distance(&run.hidden, &states),
@@ -44,7 +44,7 @@ fn f16_is_transformers_with_f16_matrices() {
         for case in reference.cases() {
             let k = case.index;
             let run = run(&image, &case);
-            let states = reference.floats(&format!("case{k}.f16_encoder_last_hidden_state"));
+            let states = reference.states(k, "f16_", "");
             let logits = reference.floats(&format!("case{k}.f16_logits"));
             let from_f32 = distance(&run.logits, &reference.floats(&format!("case{k}.logits")));
             let (states, logits) = (

@@ -1,6 +1,7 @@
 //! What the integration tests share: fixtures, converted models, runs, distances.
 #![allow(dead_code)]
 
+use palmtop::storage::WeightSource;
 use palmtop::{Limits, Model, NoTrace, RouteTrace, Session};
 use palmtop_convert::{Options, Weights};
 use safetensors::SafeTensors;
@@ -90,10 +91,12 @@ impl Reference {
         let mut cases = Vec::new();
         loop {
             let index = cases.len();
-            let Some(source) = self.ids(&format!("case{index}.input_ids")) else {
+            let Some(target) = self.ids(&format!("case{index}.decoder_input_ids")) else {
                 break;
             };
-            let target = self.ids(&format!("case{index}.decoder_input_ids")).unwrap();
+            // A decoder-only model has no source.
+            let source = self.ids(&format!("case{index}.input_ids"));
+            let source = source.unwrap_or_default();
             cases.push(Case {
                 index,
                 source,
@@ -130,6 +133,21 @@ impl Reference {
         )
     }
 
+    /// Whether a tensor is there.
+    pub fn has(&self, tensor: &str) -> bool {
+        let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
+        tensors.tensor(tensor).is_ok()
+    }
+
+    /// Encoder states of a case, with a prefix to the name; none of a decoder-only model.
+    pub fn states(&self, case: usize, prefix: &str, suffix: &str) -> Vec<f32> {
+        let name = format!("case{case}.{prefix}encoder_last_hidden_state{suffix}");
+        match self.has(&format!("case{case}.input_ids")) {
+            true => self.floats(&name),
+            false => Vec::new(),
+        }
+    }
+
     pub fn floats(&self, tensor: &str) -> Vec<f32> {
         let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
         let view = tensors
@@ -163,12 +181,23 @@ pub fn run_traced(image: &Aligned, case: &Case, trace: &mut impl RouteTrace) -> 
     };
     let mut arena = Aligned::filled(model.arena_bytes(limits), 0xA5);
     let mut session = Session::new(model, limits, arena.as_mut()).unwrap();
-    let mut encoded = session.encode_traced(&case.source, trace).unwrap();
-    let mut run = Run {
-        hidden: encoded.hidden().to_vec(),
-        logits: Vec::new(),
+    run_session(&mut session, case, trace)
+}
+
+/// Runs a case in a session.
+pub fn run_session<S: WeightSource>(
+    session: &mut Session<'_, '_, S>,
+    case: &Case,
+    trace: &mut impl RouteTrace,
+) -> Run {
+    let mut run = Run::default();
+    let mut decoder = if session.model().shape().decoder_only {
+        session.decoder_only().unwrap()
+    } else {
+        let mut encoded = session.encode_traced(&case.source, trace).unwrap();
+        run.hidden = encoded.hidden().to_vec();
+        encoded.decoder()
     };
-    let mut decoder = encoded.decoder();
     for id in &case.target {
         run.logits
             .extend_from_slice(decoder.step_traced(*id, trace).unwrap());
@@ -179,6 +208,9 @@ pub fn run_traced(image: &Aligned, case: &Case, trace: &mut impl RouteTrace) -> 
 /// max |a − b| in units of b's standard deviation.
 pub fn distance(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
+    if b.is_empty() {
+        return 0.0;
+    }
     let n = b.len() as f64;
     let mean = b.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
     let variance = b
@@ -214,7 +246,14 @@ impl Cosine {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.bb == 0.0
+    }
+
     pub fn distance(&self) -> f64 {
+        if self.is_empty() {
+            return 0.0;
+        }
         1.0 - self.ab / (self.aa.sqrt() * self.bb.sqrt())
     }
 }
