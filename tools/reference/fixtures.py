@@ -464,6 +464,7 @@ FIXTURES = {
         ),
         "Mixtral with 3 of 8 experts, one key/value head, no head_dim in config.json (null), tied head.",
         lengths=ALONE,
+        router_std=2.0,
         must_matter=("gates_not_renormalized", "rope_theta_10000"),
     ),
     "palm": _palm_fixture(
@@ -474,10 +475,9 @@ FIXTURES = {
         must_matter=("experts_weighted_equally",),
     ),
     "palm-block": _palm_fixture(
-        31,
+        39,
         _palm_sparse(4, 2, [0, 2], [1], mixture=_block(5, 2, "feed_forward", 37)),
         "Sparse layers and a block of kind feed_forward between the stacks (2 of 5), gated once per source.",
-        router_std=6.0,
         must_matter=("experts_weighted_equally",),
     ),
     "palm-layers": _palm_fixture(
