@@ -207,7 +207,7 @@ fn tables_of_known_sizes_compute_what_sessions_compute() {
         let record = palm.mixture(block).unwrap();
         assert_eq!(
             (record.experts, record.top_k),
-            (4, 2),
+            (5, 2),
             "the fixture's sizes"
         );
         let (router, experts) = (

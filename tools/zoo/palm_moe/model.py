@@ -240,7 +240,7 @@ class SparseFF(Gate):
             # Assignments queue in token order, best rank first; those beyond the capacity of
             # their expert in this sequence add nothing. Padding takes no room.
             b, n, k = expert.shape
-            one = F.one_hot(expert.view(b, n * k), self.m)
+            one = F.one_hot(expert.reshape(b, n * k), self.m)
             if keep is not None:
                 one = one * keep.repeat_interleave(k, 1)[..., None]
             ahead = ((one.cumsum(1) - one) * one).sum(-1).view(b, n, k)
