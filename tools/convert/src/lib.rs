@@ -112,7 +112,7 @@ pub struct Options {
     /// Formats of single experts; later rules win.
     pub expert_rules: Vec<ExpertRule>,
     /// Rows of position tables, and so the most tokens of a source or target; `None`: what
-    /// config.json says, at most 4096. Families without such tables ignore it.
+    /// config.json says or a limit needs, at most 4096. Families without such tables ignore it.
     pub max_positions: Option<u32>,
     /// Default limit of source tokens; `None`: 64, or what the model can take.
     pub source: Option<u32>,

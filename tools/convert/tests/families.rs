@@ -289,6 +289,27 @@ fn position_tables_can_be_cut() -> Result {
         100
     );
 
+    // Computed tables can be longer than config.json says, as in transformers.
+    let folder = of(&made::m2m100(0))?;
+    for (asked, limits, rows) in [
+        (None, None, 64),
+        (Some(7), Some(7), 7),
+        (Some(100), None, 100),
+        (None, Some(80), 80),
+    ] {
+        let options = Options {
+            max_positions: asked,
+            source: limits,
+            target: limits,
+            ..Options::default()
+        };
+        let file = bytes(&folder, &options)?;
+        let palm = Palm::parse(&file)?;
+        let table = palm.tensor(palm.header().roles.decoder_positions);
+        assert_eq!(table.map(|t| t.rows), Some(rows));
+        assert_eq!(palm.header().max_source, rows);
+    }
+
     let bart = Folder::copy_of("bart")?;
     let few = Options {
         max_positions: Some(10),

@@ -59,7 +59,7 @@ pub struct Args {
     target: Option<u32>,
 
     /// Rows of position tables, and so the most tokens of a source or target [default: what
-    /// config.json says, at most 4096]
+    /// config.json says or a limit needs, at most 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     max_positions: Option<u32>,
 

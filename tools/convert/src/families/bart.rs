@@ -4,7 +4,7 @@
 use palmtop::format::{MAX_COLS, MAX_ROWS};
 use serde_json::json;
 
-use super::{Limits, activation, embedding, linear, norm, widths};
+use super::{Bound, Limits, activation, embedding, linear, norm, widths};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ConvertError;
@@ -41,7 +41,7 @@ pub(super) fn build(
     let (d_model, vocab) = widths(&config, 1024, 50_265)?;
     const POSITIONS: &str = "max_position_embeddings";
     let all = config.size(POSITIONS, 1024, MAX_ROWS - POSITION_OFFSET)?;
-    let most = limits.positions(checkpoint, POSITIONS, all)?;
+    let most = limits.positions(checkpoint, POSITIONS, all, Bound::Stated)?;
     let activation_name = config.text("activation_function")?.unwrap_or("gelu");
     let activation = activation(&config, "activation_function", activation_name)?;
     let tied = config.flag("tie_word_embeddings", true)?;

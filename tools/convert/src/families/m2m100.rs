@@ -4,7 +4,7 @@
 
 use palmtop::format::{MAX_COLS, MAX_ROWS};
 
-use super::{Limits, activation, embedding, linear, norm, widths};
+use super::{Bound, Limits, activation, embedding, linear, norm, widths};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ConvertError;
@@ -99,7 +99,7 @@ pub(super) fn assemble(
         return Err(config.refuse("d_model", remedy));
     }
     let all = config.size(POSITIONS, 1024, MAX_ROWS)?;
-    let most = limits.positions(checkpoint, POSITIONS, all)?;
+    let most = limits.positions(checkpoint, POSITIONS, all, Bound::None)?;
     let name = config.text("activation_function")?.unwrap_or("relu");
     let activation = activation(&config, "activation_function", name)?;
     let scaled = config.flag("scale_embedding", true)?;

@@ -4,7 +4,7 @@
 use palmtop::format::{MAX_COLS, MAX_ROWS, Policy};
 use serde_json::json;
 
-use super::{Limits, activation, epsilon, linear, norm};
+use super::{Bound, Limits, activation, epsilon, linear, norm};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ConvertError;
@@ -43,7 +43,7 @@ pub(super) fn build(
     let norm_eps = epsilon(&config, "rms_norm_eps", 1e-5)?;
     let tied = config.flag("tie_word_embeddings", false)?;
     let all = config.size(POSITIONS, 4096 * 32, MAX_ROWS)?;
-    let most = limits.positions(checkpoint, POSITIONS, all)?;
+    let most = limits.positions(checkpoint, POSITIONS, all, Bound::None)?;
     refuse_window(&config, most)?;
 
     let bos = match config.has("bos_token_id") {

@@ -107,6 +107,17 @@ pub(crate) struct Limits {
 
 /// Rows of position tables unless more are asked for.
 const USUAL_POSITIONS: u32 = 4096;
+/// Source and target limit unless one is asked for.
+const USUAL_LIMIT: u32 = 64;
+
+/// Whether a configuration's number of positions is the most that a model can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// It is: the checkpoint has no more, or the family says so.
+    Stated,
+    /// It is not: transformers computes as many as are needed.
+    None,
+}
 
 impl Limits {
     /// The limits that options ask for.
@@ -118,20 +129,30 @@ impl Limits {
         }
     }
 
-    /// Positions that the tables hold, of `most` that the model can take: as many as are asked for,
-    /// else all, but not more than 4096 (with a note).
+    /// Positions that the tables hold: as many as are asked for, else as many as config.json
+    /// states (`field`) or a limit asks for, but not more than 4096 without being asked (with a
+    /// note). What config.json states is the most, unless it bounds nothing in transformers.
     pub fn positions(
         &self,
         checkpoint: &mut Checkpoint<'_>,
         field: &str,
-        most: usize,
+        stated: usize,
+        bound: Bound,
     ) -> Result<usize, ConvertError> {
-        let usual = most.min(USUAL_POSITIONS as usize);
+        let asked = self.source.max(self.target).unwrap_or(0) as usize;
+        let (most, wanted) = match bound {
+            Bound::Stated => (stated, stated),
+            Bound::None => (
+                MAX_ROWS,
+                stated.max(USUAL_LIMIT as usize).max(asked).min(MAX_ROWS),
+            ),
+        };
+        let usual = wanted.min(asked.max(USUAL_POSITIONS as usize));
         match self.positions {
             None => {
-                if usual < most {
+                if usual < wanted {
                     checkpoint.note(format!(
-                        "config.json: `{field}` is {most}; the position tables hold {usual}: \
+                        "config.json: `{field}` is {stated}; the position tables hold {usual}: \
                          --max-positions N holds N"
                     ));
                 }
@@ -152,7 +173,7 @@ impl Limits {
         let one = |option, asked: Option<u32>, usual: u32, most: u32| {
             let cap = if most == 0 { MAX_ROWS as u32 } else { most };
             match asked {
-                None => Ok(usual.clamp(1, 64).min(cap)),
+                None => Ok(usual.clamp(1, USUAL_LIMIT).min(cap)),
                 Some(found) if found == 0 || found > cap => {
                     let remedy = format!("this model takes 1 to {cap} tokens");
                     Err(ConvertError::Limit {

@@ -7,7 +7,7 @@ use palmtop::format::{MAX_COLS, MAX_ROWS, Policy};
 use serde_json::{Value, json};
 
 use super::mixtral::rope_theta;
-use super::{Limits, epsilon, head_width, linear, norm, widths};
+use super::{Bound, Limits, epsilon, head_width, linear, norm, widths};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ConvertError;
@@ -52,7 +52,7 @@ pub(super) fn build(
     let theta = rope_theta(&config, 10_000.0)?;
     let norm_eps = epsilon(&config, "rms_norm_eps", 1e-6)?;
     let all = config.size("max_positions", 512, MAX_ROWS)?;
-    let most = limits.positions(checkpoint, "max_positions", all)?;
+    let most = limits.positions(checkpoint, "max_positions", all, Bound::Stated)?;
     let sparse_layers = SIDES.map(|side| sparse_layers(&config, side));
     let [encoder_sparse, decoder_sparse] = sparse_layers;
     let (encoder_sparse, decoder_sparse) = (encoder_sparse?, decoder_sparse?);

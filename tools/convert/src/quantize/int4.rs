@@ -225,7 +225,7 @@ mod tests {
     fn the_greatest_value_may_lie_on_minus_eight() -> Result<(), ConvertError> {
         for sign in [1.0, -1.0] {
             let mut values = vec![0.0; 32];
-            (values[3], values[7]) = (8.0 * sign, -1.0 * sign);
+            (values[3], values[7]) = (8.0 * sign, -sign);
             let encoded = matrix(&matrix_of(32, &values))?;
             assert_eq!(decode(&encoded), values);
         }
