@@ -16,14 +16,17 @@ const IDS: &str = "5 6 7 8 9 10 5 6 7 8";
 fn routes(name: &str, more: &[&str]) -> Vec<Value> {
     let checkpoint = fixture(name);
     let args = ["run", arg(&checkpoint), "--ids", IDS, "--max-tokens", "3"];
-    let json = palmtop(&[&args, &["--trace", "--json"], more].concat())
+    let json = palmtop(&[&args[..], &["--trace", "--json"], more].concat())
         .ok()
         .json();
     json["routes"].as_array().expect("routes").clone()
 }
 
-/// The choices of each token of each layer: (expert, weight, dropped), in the order of ranks.
-fn tokens(routes: &[Value]) -> BTreeMap<(String, u64, u64), Vec<(u64, f64, bool)>> {
+/// Expert, weight, and whether the token was dropped, in the order of ranks.
+type Choices = Vec<(u64, f64, bool)>;
+
+/// The choices of each token of each layer.
+fn tokens(routes: &[Value]) -> BTreeMap<(String, u64, u64), Choices> {
     let mut tokens: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for r in routes {
         let n = |key: &str| r[key].as_u64().expect(key);
