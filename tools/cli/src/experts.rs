@@ -38,7 +38,7 @@ type FromFile = Paged<'static, PalmFile>;
 #[derive(Debug)]
 pub enum Experts<'m> {
     /// All of them are in memory.
-    Mapped(Mapped<'m>),
+    Mapped(Box<Mapped<'m>>),
     /// They are read when they are needed.
     Paged(Box<Pager<'m>>),
 }
@@ -54,7 +54,7 @@ pub struct Pager<'m> {
 impl<'m> Experts<'m> {
     /// The experts of an image that holds the whole file.
     pub fn mapped(palm: &Palm<'m>) -> Self {
-        Self::Mapped(Mapped::new(*palm))
+        Self::Mapped(Box::new(Mapped::new(*palm)))
     }
 
     /// The experts of a file, read through `slots` slots.

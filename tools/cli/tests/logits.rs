@@ -5,45 +5,8 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use safetensors::SafeTensors;
-
+use common::tensors::{distance, ids, values};
 use common::{arg, converted, fixture, folder, palmtop};
-
-/// A tensor of a safetensors file as f32 or, if it is i32, as ids.
-fn values(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f64>) {
-    let file = SafeTensors::deserialize(bytes).expect("a safetensors file");
-    let tensor = file.tensor(name).expect("the tensor is there");
-    let floats = tensor.dtype() == safetensors::Dtype::F32;
-    let (words, _) = tensor.data().as_chunks::<4>();
-    let values = words.iter().map(|word| match floats {
-        true => f64::from(f32::from_le_bytes(*word)),
-        false => f64::from(i32::from_le_bytes(*word)),
-    });
-    (tensor.shape().to_vec(), values.collect())
-}
-
-fn ids(bytes: &[u8], name: &str) -> String {
-    let ids: Vec<String> = values(bytes, name)
-        .1
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    ids.join(",")
-}
-
-/// max |Δ| over the reference's standard deviation.
-fn distance(got: &[f64], reference: &[f64]) -> f64 {
-    assert_eq!(got.len(), reference.len());
-    let n = reference.len() as f64;
-    let mean = reference.iter().sum::<f64>() / n;
-    let deviation = (reference.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let most = got
-        .iter()
-        .zip(reference)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f64::max);
-    most / deviation
-}
 
 #[test]
 fn f32_agrees_with_the_reference() {

@@ -146,6 +146,79 @@ fn eval_counts_right_answers() {
 }
 
 #[test]
+fn eval_has_a_row_for_each_file_and_task() {
+    let folder = folder();
+    let model = with_letters(&folder, "switch", &letters());
+    let ran = palmtop_on(&["run", arg(&model), "--max-tokens", "6"], b"abc\n").ok();
+    let output = ran.stdout.trim_end();
+    let tasks = folder.path().join("tasks");
+    fs::create_dir(&tasks).expect("a folder can be made");
+    let write = |name: &str, text: &str| {
+        fs::write(tasks.join(name), text).expect("files can be written");
+    };
+    write("b.tsv", &format!("abc\t{output}\nhello there\tnever\n"));
+    write(
+        "a.tsv",
+        "#task slots\nabc\tname=value; other=1\n#task words\nhello\tnever\n",
+    );
+    write("notes.txt", "no data");
+    let args = [
+        "eval",
+        arg(&model),
+        "--data",
+        arg(&tasks),
+        "--max-tokens",
+        "6",
+    ];
+    let json = palmtop(&[&args[..], &["--json", "--slot-f1"]].concat())
+        .ok()
+        .json();
+    let groups = json["groups"].as_array().expect("groups");
+    let rows: Vec<_> = groups
+        .iter()
+        .map(|g| (g["name"].as_str().unwrap_or(""), number(g, "/lines")))
+        .collect();
+    assert_eq!(rows, [("slots", 1), ("words", 1), ("b", 2)]);
+    assert_eq!(groups[2]["result"]["exact_match"]["percent"], 50.0);
+    assert_eq!(json["result"]["exact_match"]["percent"], 25.0);
+    assert_eq!(groups[0]["result"]["slots"]["expected"], 2);
+    assert_eq!(groups[0]["result"]["slots"]["f1"]["percent"], 0.0);
+    assert!(groups[1]["result"]["slots"].is_null() && json["result"]["slots"].is_null());
+    let ran = palmtop(&args).ok();
+    for word in ["by file or task", "words", "all"] {
+        assert!(ran.stdout.contains(word), "{}", ran.stdout);
+    }
+    palmtop(&["eval", arg(&model), "--data", arg(folder.path())])
+        .refused(1)
+        .says(&["no .tsv files"]);
+}
+
+#[test]
+fn eval_can_change_routes() {
+    let folder = folder();
+    let model = with_letters(&folder, "switch", &letters());
+    let data = folder.path().join("data.tsv");
+    fs::write(&data, "abcdefgh\tX\nhello\tY\n").expect("files can be written");
+    let out = |more: &[&str]| {
+        let out = folder.path().join("out.tsv");
+        let args = [
+            "eval",
+            arg(&model),
+            "--data",
+            arg(&data),
+            "--out",
+            arg(&out),
+        ];
+        palmtop(&[&args[..], more].concat()).ok();
+        fs::read_to_string(&out).expect("outputs are written")
+    };
+    let free = out(&[]);
+    let forced = out(&["--force-expert", "0"]);
+    let others = out(&["--force-expert", "7"]);
+    assert!(free != forced || free != others, "{free}");
+}
+
+#[test]
 fn eval_names_malformed_lines() {
     let folder = folder();
     let model = with_letters(&folder, "switch", &letters());

@@ -124,29 +124,41 @@ pub fn heat(label: &str, rows: &[HeatRow]) -> String {
     svg.render()
 }
 
+/// Parts side by side.
+#[derive(Debug)]
+pub struct Stack {
+    /// What stands before them.
+    pub label: String,
+    /// Value, class, and what shows when it is pointed at.
+    pub parts: Vec<(f64, &'static str, String)>,
+    /// What stands behind them.
+    pub text: String,
+}
+
 /// Rows of parts side by side, all to the same scale.
-pub fn stacks(label: &str, rows: &[(String, Vec<(f64, &'static str, String)>, String)]) -> String {
+pub fn stacks(label: &str, rows: &[Stack]) -> String {
     let width = 720.0;
     let mut svg = Svg::new(width, label);
-    let left = widest(rows.iter().map(|(name, ..)| name.as_str())) + 8.0;
-    let left = if left > 8.0 { left } else { 0.0 };
-    let right = widest(rows.iter().map(|(.., text)| text.as_str())) + 10.0;
+    let left = match widest(rows.iter().map(|row| row.label.as_str())) {
+        0.0 => 0.0,
+        wide => wide + 8.0,
+    };
+    let right = widest(rows.iter().map(|row| row.text.as_str())) + 10.0;
     let plot = width - left - right;
-    let total = |parts: &[(f64, &str, String)]| parts.iter().map(|p| p.0).sum::<f64>();
     let most = rows
         .iter()
-        .map(|(_, parts, _)| total(parts))
+        .map(|row| row.parts.iter().map(|(value, ..)| value).sum())
         .fold(f64::MIN_POSITIVE, f64::max);
-    for (at, (name, parts, text)) in rows.iter().enumerate() {
+    for (at, row) in rows.iter().enumerate() {
         let y = at as f64 * 30.0;
-        svg.text(left - 8.0, y + 13.0, Anchor::End, "label", name);
+        svg.text(left - 8.0, y + 13.0, Anchor::End, "label", &row.label);
         let mut x = left;
-        for (value, class, title) in parts {
+        for (value, class, title) in &row.parts {
             let w = value / most * plot;
             svg.rect([x, y, w, 26.0], class, 1.0, title);
             x += w;
         }
-        svg.text(x + 6.0, y + 13.0, Anchor::Start, "value", text);
+        svg.text(x + 6.0, y + 13.0, Anchor::Start, "value", &row.text);
     }
     svg.render()
 }

@@ -55,6 +55,9 @@ struct Stack {
     d_ff: Vec<u32>,
     activation: Vec<String>,
     mixtures: Vec<Mixture>,
+    /// The dense feed-forward blocks, in words.
+    #[serde(skip)]
+    dense: Vec<String>,
 }
 
 /// A sparse layer.
@@ -75,7 +78,7 @@ struct Mixture {
     /// Bytes of all experts.
     expert_bytes: u64,
     #[serde(skip)]
-    rule: String,
+    numbers: String,
 }
 
 /// So many experts of a kind.
@@ -197,12 +200,13 @@ impl Architecture {
         }
         if !self.decoder_only {
             table.row(["encoder".to_owned(), self.encoder.text()]);
-            for line in self.encoder.mixtures.iter().flat_map(Mixture::lines) {
+            for line in lines(&self.encoder.mixtures) {
                 table.row([String::new(), line]);
             }
         }
         let mut name = "mixture block";
-        for line in self.mixture_block.iter().flat_map(Mixture::lines) {
+        for line in lines(self.mixture_block.as_slice()) {
+            let line = line.trim_start_matches("layer 0: ").to_owned();
             table.row([name.to_owned(), line]);
             name = "";
         }
@@ -212,22 +216,26 @@ impl Architecture {
             "decoder"
         };
         table.row([decoder.to_owned(), self.decoder.text()]);
-        for line in self.decoder.mixtures.iter().flat_map(Mixture::lines) {
+        for line in lines(&self.decoder.mixtures) {
             table.row([String::new(), line]);
         }
         if !self.decoder_only {
             table.row(["longest source".to_owned(), most(self.max_source, "tokens")]);
         }
-        table.row([
-            "longest target".to_owned(),
-            most(self.max_target, "positions"),
-        ]);
+        let longest = match self.decoder_only {
+            true => "longest text",
+            false => "longest target",
+        };
+        table.row([longest.to_owned(), most(self.max_target, "positions")]);
         table.row([
             "default limits".to_owned(),
-            format!(
-                "source {}, target {}",
-                self.default_source, self.default_target
-            ),
+            match self.decoder_only {
+                true => format!("{} positions", self.default_target),
+                false => format!(
+                    "source {}, target {}",
+                    self.default_source, self.default_target
+                ),
+            },
         ]);
         table.row(["file version", self.version.as_str()]);
         table.render()
@@ -248,6 +256,7 @@ impl Stack {
             d_kv,
             d_ff: Vec::new(),
             activation: Vec::new(),
+            dense: Vec::new(),
             mixtures: mixtures::mixtures(palm)
                 .iter()
                 .filter(|m| m.stack == stack)
@@ -259,25 +268,31 @@ impl Stack {
             for (wi, gated, act) in feed_forwards(palm, &layer) {
                 push_new(&mut stack.d_ff, palm.tensor(wi).map_or(0, |t| t.rows));
                 push_new(&mut stack.activation, activation(act, gated));
+                if layer.ff_kind == FeedForwardKind::Dense {
+                    let rows = palm.tensor(wi).map_or(0, |t| t.rows);
+                    let what = format!("d_ff {rows}, {}", activation(act, gated));
+                    push_new(&mut stack.dense, what);
+                }
             }
         }
         stack
     }
 
     fn text(&self) -> String {
-        let d_ff: Vec<String> = self.d_ff.iter().map(ToString::to_string).collect();
         let keys = if self.kv_heads == self.heads {
             String::new()
         } else {
             format!(" ({} of keys and values)", self.kv_heads)
         };
+        let dense = match self.dense.is_empty() {
+            true => String::new(),
+            false => format!(", {}", self.dense.join(" and ")),
+        };
         format!(
-            "{}, {}{keys} × {} d_kv, d_ff {}, {}",
+            "{}, {}{keys} × {} d_kv{dense}",
             plural(self.layers, "layer"),
             plural(self.heads, "head"),
-            self.d_kv,
-            d_ff.join(" and "),
-            self.activation.join(" and ")
+            self.d_kv
         )
     }
 }
@@ -319,36 +334,69 @@ impl Mixture {
             weights,
             kinds,
             expert_bytes,
-            rule: match mixture.stack {
-                Place::Block => format!("{} {whom}; {}", r.top_k, mixture.policy()),
-                _ => format!("{} {whom}; {}; {capacity}", r.top_k, mixture.policy()),
+            numbers: match mixture.stack {
+                Place::Block => format!("{} experts, {} {whom}", r.experts, r.top_k),
+                _ => format!("{} experts, {} {whom}, {capacity}", r.experts, r.top_k),
             },
         }
     }
 
-    /// Two lines: the rule, and what the experts are.
-    fn lines(&self) -> [String; 2] {
-        let list = |kinds: &[Kind]| {
-            let alone = kinds.len() == 1;
-            let kinds = kinds.iter().map(|k| match alone {
+    /// What it is, but for its place: one line for the numbers, one for the rule, then the experts.
+    fn text(&self) -> Vec<String> {
+        let mut text = vec![self.numbers.clone(), format!("  {}", self.policy)];
+        let alone = self.kinds.len() == 1;
+        let kinds: Vec<String> = self
+            .kinds
+            .iter()
+            .map(|k| match alone {
                 true => k.kind.clone(),
                 false => format!("{} × {}", k.experts, k.kind),
-            });
-            kinds.collect::<Vec<_>>().join("; ")
-        };
-        [
-            format!(
-                "layer {}: {} experts, {}",
-                self.layer, self.experts, self.rule
-            ),
-            format!(
-                "  {}; {}; {} in all",
-                list(&self.weights),
-                list(&self.kinds),
-                bytes(self.expert_bytes)
-            ),
-        ]
+            })
+            .collect();
+        text.push(format!("  {} of experts", bytes(self.expert_bytes)));
+        let mut line = String::new();
+        for part in self.weights.iter().map(|k| &k.kind).chain(&kinds) {
+            if !line.is_empty() && line.len() + part.len() > WIDE {
+                text.push(format!("    {line}"));
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push_str("; ");
+            }
+            line.push_str(part);
+        }
+        text.push(format!("    {line}"));
+        text
     }
+}
+
+/// Most letters of a line of kinds of experts.
+const WIDE: usize = 60;
+
+/// Mixtures as lines; those that are alike are told of once.
+fn lines(mixtures: &[Mixture]) -> Vec<String> {
+    let mut told: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+    for mixture in mixtures {
+        let text = mixture.text();
+        let layer = mixture.layer.to_string();
+        match told.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, layers)) => layers.push(layer),
+            None => told.push((text, vec![layer])),
+        }
+    }
+    let mut lines = Vec::new();
+    for (text, layers) in told {
+        let many = if layers.len() == 1 { "" } else { "s" };
+        let place = format!("layer{many} {}: ", layers.join(", "));
+        for (i, line) in text.into_iter().enumerate() {
+            lines.push(if i == 0 {
+                format!("{place}{line}")
+            } else {
+                line
+            });
+        }
+    }
+    lines
 }
 
 fn count_new(kinds: &mut Vec<Kind>, kind: String) {

@@ -42,6 +42,17 @@ struct Phase {
     total: u64,
 }
 
+/// What takes the arena in one phase.
+#[derive(Debug)]
+pub struct Uses {
+    /// The phase.
+    pub phase: &'static str,
+    /// Bytes by use.
+    pub uses: [(&'static str, u64); 4],
+    /// Bytes together.
+    pub total: u64,
+}
+
 impl Memory {
     /// The plan of the core.
     pub fn of(model: &Model<'_>, limits: Limits, slots: Option<usize>) -> Self {
@@ -109,20 +120,19 @@ impl Memory {
         }
     }
 
-    /// The phases: name, bytes by use, bytes together.
-    pub fn phases(&self) -> Vec<(&'static str, [(&'static str, u64); 4], u64)> {
-        let uses = |p: &Phase| {
-            [
+    /// The phases.
+    pub fn phases(&self) -> Vec<Uses> {
+        let uses = |p: &Phase| Uses {
+            phase: p.phase,
+            uses: [
                 ("encoder states", p.encoder_states),
                 ("cross-attention K/V", p.cross_kv),
                 ("self-attention K/V", p.self_kv),
                 ("scratch", p.scratch),
-            ]
+            ],
+            total: p.total,
         };
-        self.phases
-            .iter()
-            .map(|p| (p.phase, uses(p), p.total))
-            .collect()
+        self.phases.iter().map(uses).collect()
     }
 
     /// RAM with experts read from storage.

@@ -5,7 +5,7 @@ use crate::commands::report::Facts;
 use crate::eval::difference::Found;
 use crate::eval::load::{Letter, Load};
 use crate::mixtures::stack_name;
-use crate::page::charts::{Bars, HeatRow, Interval, bars, heat, intervals, stacks};
+use crate::page::charts::{Bars, HeatRow, Interval, Stack, bars, heat, intervals, stacks};
 use crate::page::{Figure, HtmlTable, Page, Section};
 use crate::units::{bytes, count, share};
 
@@ -304,7 +304,14 @@ fn flash(facts: &Facts) -> Section {
         ),
         figures: vec![Figure {
             title: "Flash by part".to_owned(),
-            svg: stacks("Flash by part", &[(String::new(), stack, bytes(total))]),
+            svg: stacks(
+                "Flash by part",
+                &[Stack {
+                    label: String::new(),
+                    parts: stack,
+                    text: bytes(total),
+                }],
+            ),
             caption: String::new(),
         }],
         table: Some(HtmlTable {
@@ -321,36 +328,33 @@ fn flash(facts: &Facts) -> Section {
 
 fn ram(facts: &Facts) -> Section {
     let phases = facts.memory.phases();
-    let uses: Vec<&str> = phases
-        .first()
-        .map(|(_, parts, _)| parts.iter().map(|(name, _)| *name).collect())
-        .unwrap_or_default();
-    let rows: Vec<_> = phases
+    let rows: Vec<Stack> = phases
         .iter()
-        .map(|(phase, parts, total)| {
-            let parts = parts
+        .map(|phase| Stack {
+            label: phase.phase.to_owned(),
+            parts: phase
+                .uses
                 .iter()
                 .zip(COLOURS)
                 .map(|((name, n), (class, _))| {
                     (*n as f64, class, format!("{name}: {} bytes", count(*n)))
                 })
-                .collect();
-            ((*phase).to_owned(), parts, bytes(*total))
+                .collect(),
+            text: bytes(phase.total),
         })
         .collect();
     let mut headings = vec!["use".to_owned()];
-    headings.extend(phases.iter().map(|(phase, ..)| (*phase).to_owned()));
+    headings.extend(phases.iter().map(|phase| phase.phase.to_owned()));
+    let uses = phases.first().map_or(&[][..], |phase| &phase.uses);
     let table = uses
         .iter()
         .enumerate()
         .zip(COLOURS)
-        .map(|((at, name), (_, key))| {
+        .map(|((at, (name, _)), (_, key))| {
             let mut cells = vec![(*name).to_owned()];
-            cells.extend(phases.iter().map(|(_, parts, _)| {
-                parts.get(at).map_or(String::new(), |(_, n)| match n {
-                    0 => "–".to_owned(),
-                    n => count(*n),
-                })
+            cells.extend(phases.iter().map(|phase| match phase.uses[at].1 {
+                0 => "–".to_owned(),
+                n => count(n),
             }));
             (Some(key), cells)
         });
@@ -435,7 +439,12 @@ fn error(reference: &str, found: &Found) -> Section {
         figures: vec![Figure {
             title: "Relative error of the states".to_owned(),
             svg: bars("Relative error by layer", &rows, None, 720.0),
-            caption: String::new(),
+            caption: match sparse {
+                true => {
+                    "Upper bars: the model's own routes. Lower bars: the reference's.".to_owned()
+                }
+                false => String::new(),
+            },
         }],
         table: Some(HtmlTable {
             headings: headings.into_iter().map(str::to_owned).collect(),

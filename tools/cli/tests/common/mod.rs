@@ -3,6 +3,8 @@
 // Each test binary uses its own part of this.
 #![allow(dead_code)]
 
+pub mod tensors;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
