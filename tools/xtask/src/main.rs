@@ -5,8 +5,12 @@
 mod bench;
 mod board_tests;
 mod boards;
+mod elf;
 mod emulate;
 mod host;
+mod loads;
+mod models;
+mod paged_tests;
 mod panic_free;
 mod process;
 mod report;
