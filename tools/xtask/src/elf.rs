@@ -1,7 +1,8 @@
 //! What the checks need of 32-bit little-endian ELF files.
 
-/// The address of a symbol; of a Thumb function that of its first instruction.
-pub fn symbol(elf: &[u8], wanted: &str) -> Option<u32> {
+/// The address of the first symbol with a name that is wanted; of a Thumb function that of its first
+/// instruction.
+pub fn symbol(elf: &[u8], wanted: impl Fn(&str) -> bool) -> Option<u32> {
     let (sections, size, count) = (word(elf, 32)?, half(elf, 46)?, half(elf, 48)?);
     let section = |index: u32| Some(sections + index * size).filter(|_| index < count);
     // Type 2 is a table of symbols; its link is the section of their names.
@@ -14,7 +15,7 @@ pub fn symbol(elf: &[u8], wanted: &str) -> Option<u32> {
     let mut entries = (start..start + length).step_by(16);
     let entry = entries.find(|entry| {
         let name = word(elf, *entry).and_then(|offset| text(elf, names + offset));
-        name == Some(wanted.as_bytes())
+        name.is_some_and(|name| std::str::from_utf8(name).is_ok_and(&wanted))
     })?;
     Some(word(elf, entry + 4)? & !1)
 }

@@ -10,7 +10,7 @@ use crate::boards::Board;
 use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
-use crate::{board_tests, loads, paged_tests, panic_free, setup, size, workspace};
+use crate::{board_tests, experts, loads, paged_tests, panic_free, setup, size, workspace};
 
 /// Longest that one step may take.
 const LIMIT: Duration = Duration::from_secs(1500);
@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.skip_boards {
         let toolchain = toolchain::find()?;
         boards(&mut steps, &toolchain, args.words);
-        experts(&mut steps, &toolchain);
+        expert_steps(&mut steps, &toolchain);
     }
     println!("{:.0} s in all", start.elapsed().as_secs_f64());
     for name in &steps.failed {
@@ -229,7 +229,7 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
 }
 
 /// Experts: read on demand, and read no more often than need be.
-fn experts(steps: &mut Steps, toolchain: &Toolchain) {
+fn expert_steps(steps: &mut Steps, toolchain: &Toolchain) {
     for board in [Board::M0, Board::M4f, Board::Rv32] {
         steps.step(&format!("paged experts on {}", board.name()), || {
             paged_tests::tiny(board, toolchain)
@@ -243,6 +243,9 @@ fn experts(steps: &mut Steps, toolchain: &Toolchain) {
     });
     steps.step("loads of experts' bytes on m4f", || {
         loads::encoder(Board::M4f, toolchain, &loads::models()?)
+    });
+    steps.step("4 and 128 experts on m4f", || {
+        experts::check(Board::M4f, toolchain)
     });
 }
 

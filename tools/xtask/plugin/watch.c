@@ -1,11 +1,16 @@
-/* A QEMU plugin that counts how often the guest loads each byte of some regions.
+/* A QEMU plugin that counts how often the guest loads each byte of some regions, and the
+ * instructions of a function.
  *
- *   -plugin loads.so,regions=FILE,mark=ADDRESS,out=FILE
+ *   -plugin watch.so,mark=ADDRESS,out=FILE[,regions=FILE][,function=ADDRESS]
  *
- * FILE of the regions: a line "start length" (decimal) for each. Whenever the guest executes the
- * instruction at ADDRESS a phase ends: a line "phase region loaded most" is written for each region
- * of which a byte was loaded (the sum over its bytes, and the greatest count of one byte), and the
- * counts begin anew. The end of the run ends the last phase.
+ * Whenever the guest executes the instruction at the mark a phase ends and the counts begin anew;
+ * the end of the run ends the last one. In the file of the regions each has a line "start length"
+ * (decimal). What a phase writes:
+ *
+ *   loads PHASE REGION SUM MOST      for each region of which a byte was loaded: the sum over its
+ *                                    bytes, and the greatest count of one byte
+ *   instructions PHASE ALL INSIDE    all that were executed, and those from an entry into the
+ *                                    function to its return, whatever it calls included
  *
  * The declarations below are the part of QEMU's plugin interface (qemu-plugin.h) that is used here;
  * distributions do not package that header everywhere.
@@ -43,6 +48,7 @@ size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
 bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t info);
+size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 unsigned int qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t info);
 
 __attribute__((visibility("default"))) int qemu_plugin_version = PLUGIN_VERSION;
@@ -58,6 +64,11 @@ static size_t region_count;
 static uint64_t low = UINT64_MAX, high;
 static uint32_t *counts;
 static bool loaded;
+static uint64_t executed, inside;
+/* The function's first instruction; where it returns to, while it runs; and the end of the
+ * instruction before the present one, which is a call if that is the function's first one. */
+static uint64_t function, return_to, previous_end;
+static bool running;
 static uint64_t mark;
 static unsigned phase;
 static FILE *out;
@@ -79,8 +90,25 @@ static void on_load(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t addre
     }
 }
 
+static void on_instruction(unsigned int cpu, void *data)
+{
+    uint64_t packed = (uint64_t)(uintptr_t)data, address = packed >> 4;
+    (void)cpu;
+    if (running && address == return_to) {
+        running = false;
+    } else if (!running && address == function) {
+        running = true;
+        return_to = previous_end;
+    }
+    previous_end = address + (packed & 15);
+    executed++;
+    inside += running;
+}
+
 static void end_phase(void)
 {
+    fprintf(out, "instructions %u %" PRIu64 " %" PRIu64 "\n", phase, executed, inside);
+    executed = inside = 0;
     for (size_t i = 0; loaded && i < region_count; i++) {
         const uint32_t *bytes = counts + (regions[i].start - low);
         uint64_t sum = 0;
@@ -90,7 +118,7 @@ static void end_phase(void)
             most = bytes[at] > most ? bytes[at] : most;
         }
         if (sum > 0) {
-            fprintf(out, "%u %zu %" PRIu64 " %" PRIu32 "\n", phase, i, sum, most);
+            fprintf(out, "loads %u %zu %" PRIu64 " %" PRIu32 "\n", phase, i, sum, most);
         }
     }
     if (loaded) {
@@ -121,8 +149,16 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     (void)id;
     for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
-        qemu_plugin_register_vcpu_mem_cb(insn, on_load, CB_NO_REGS, MEM_READ_AND_WRITE, NULL);
-        if (qemu_plugin_insn_vaddr(insn) == mark) {
+        uint64_t address = qemu_plugin_insn_vaddr(insn);
+        if (region_count > 0) {
+            qemu_plugin_register_vcpu_mem_cb(insn, on_load, CB_NO_REGS, MEM_READ_AND_WRITE, NULL);
+        }
+        if (function != 0) {
+            uint64_t packed = address << 4 | qemu_plugin_insn_size(insn);
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, on_instruction, CB_NO_REGS,
+                                                   (void *)(uintptr_t)packed);
+        }
+        if (address == mark) {
             qemu_plugin_register_vcpu_insn_exec_cb(insn, on_mark, CB_NO_REGS, NULL);
         }
     }
@@ -154,19 +190,21 @@ __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t 
                                                                const void *info, int argc,
                                                                char **argv)
 {
-    int result = -1;
+    int result = 0;
     (void)info;
     for (int i = 0; i < argc; i++) {
         if (strncmp(argv[i], "regions=", 8) == 0) {
             result = read_regions(argv[i] + 8);
         } else if (strncmp(argv[i], "mark=", 5) == 0) {
             mark = strtoull(argv[i] + 5, NULL, 0);
+        } else if (strncmp(argv[i], "function=", 9) == 0) {
+            function = strtoull(argv[i] + 9, NULL, 0);
         } else if (strncmp(argv[i], "out=", 4) == 0) {
             out = fopen(argv[i] + 4, "w");
         }
     }
     if (result != 0 || mark == 0 || !out) {
-        fprintf(stderr, "loads: wants regions=FILE,mark=ADDRESS,out=FILE\n");
+        fprintf(stderr, "watch: wants mark=ADDRESS,out=FILE and whole numbers in its files\n");
         return -1;
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
