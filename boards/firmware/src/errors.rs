@@ -2,6 +2,7 @@
 
 use palmtop::Error;
 use palmtop::format::FormatError;
+use palmtop::storage::StorageError;
 use palmtop::text::TextError;
 
 use crate::host::Console;
@@ -59,7 +60,16 @@ pub fn run(out: &mut Console, error: Error) {
             .n(id)
             .text(" is out of the vocabulary of")
             .n(vocab),
-        E::Storage { expert } => out.text("cannot read expert").n(expert),
+        E::Storage { expert, reason } => out
+            .text(match reason {
+                StorageError::Crc => "damaged: expert",
+                _ => "cannot read expert",
+            })
+            .n(expert),
+        E::ExpertsAbsent => out.text("the image does not hold the experts"),
+        E::NoSlots => out.text("no slot for experts"),
+        E::NoEncoder => out.text("the model has no encoder"),
+        E::HasEncoder => out.text("the model has an encoder"),
         E::NoGolden => out.text("no golden section to test against"),
         E::GoldenMismatch => out.text("self-test gives other bits"),
         _ => out.text("refused"),

@@ -4,8 +4,10 @@
 
 pub mod counter;
 pub mod errors;
+pub mod experts;
 mod fault;
 pub mod host;
+pub mod mark;
 pub mod request;
 pub mod runner;
 pub mod stack;
@@ -26,6 +28,10 @@ pub struct Board {
     pub model: usize,
     /// Bytes readable from there.
     pub window: usize,
+    /// Address in flash of the resident part of a model whose experts are paged.
+    pub flash: usize,
+    /// Bytes readable from there.
+    pub flash_window: usize,
     /// Clock of SysTick in MHz; 0 where another counter is used.
     pub mhz: u32,
 }
@@ -40,8 +46,13 @@ pub fn run(board: &Board, arena: &'static mut [u8]) -> ! {
     out.text("board ").text(board.name).end();
     let (expected, counted) = counter.check();
     out.text("counter").number(expected).number(counted).end();
+    let (address, length) = if cfg!(feature = "paged") {
+        (board.flash, board.flash_window)
+    } else {
+        (board.model, board.window)
+    };
     // SAFETY: the board promises memory of this length there; nothing ever writes to it.
-    let window = unsafe { core::slice::from_raw_parts(board.model as *const u8, board.window) };
+    let window = unsafe { core::slice::from_raw_parts(address as *const u8, length) };
     static mut MODEL: Option<Model<'static>> = None;
     let view = &raw mut MODEL;
     // SAFETY: this function runs once, so there is no second reference.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! limits 32 48       the session's limits: source and target tokens
+//! slots 2            experts that a paged model keeps in the arena at a time
 //! max 20             most tokens to generate; the target limit if absent
 //! logits             append the logits of the next input's decoder steps to logits.bin
 //! selftest           run the model's golden input
@@ -20,6 +21,8 @@ pub enum Wish<'l> {
         /// Target tokens.
         target: u32,
     },
+    /// Slots for paged experts.
+    Slots(u32),
     /// Most tokens to generate.
     Max(u32),
     /// Write the logits of the next input.
@@ -54,6 +57,7 @@ impl<'l> Wish<'l> {
                 (Some(source), Some(target)) => Self::Limits { source, target },
                 _ => Self::Unknown,
             },
+            b"slots" => numbers.next().flatten().map_or(Self::Unknown, Self::Slots),
             b"max" => numbers.next().flatten().map_or(Self::Unknown, Self::Max),
             b"logits" => Self::Logits,
             b"selftest" => Self::SelfTest,

@@ -1,13 +1,15 @@
 //! Runs requests through a model and reports what they took.
 
-use palmtop::format::Palm;
 use palmtop::generate::{argmax, greedy};
+use palmtop::storage::Statistics;
 use palmtop::text::Tokenizer;
-use palmtop::{Decoder, Error, Limits, Model, NoTrace, Session};
+use palmtop::{Decoder, Error, Limits, Model, NoTrace};
 
 use crate::counter::Counter;
 use crate::errors;
+use crate::experts::{self, Experts};
 use crate::host::{Console, Floats, Lines, MAX_LINE};
+use crate::mark::palmtop_mark;
 use crate::request::{Wish, read_numbers};
 
 /// Most tokens of a source or a target.
@@ -44,6 +46,8 @@ impl Default for Buffers {
 /// What a request has said so far.
 struct Settings {
     limits: Limits,
+    /// Slots for paged experts.
+    slots: usize,
     max_tokens: usize,
     /// Where logits go, once an input has wanted them.
     floats: Option<Floats>,
@@ -75,11 +79,7 @@ pub fn load<'v>(
     view: &'v mut Option<Model<'static>>,
     out: &mut Console,
 ) -> Result<&'v Model<'static>, Stop> {
-    let model = Palm::total_len(window).and_then(|length| {
-        let model = Model::parse(window.get(..length as usize).unwrap_or(window))?;
-        model.palm().verify()?;
-        Ok(model)
-    });
+    let model = experts::model(window);
     match model {
         Ok(model) => {
             out.text("model")
@@ -118,6 +118,7 @@ impl<'a> Runner<'a> {
     pub fn run(mut self, buffers: &mut Buffers) -> Result<(), Stop> {
         let mut settings = Settings {
             limits: self.model.default_limits(),
+            slots: 1,
             max_tokens: MAX_TOKENS,
             floats: None,
             logits: false,
@@ -146,6 +147,7 @@ impl<'a> Runner<'a> {
                         beams: 1,
                     };
                 }
+                Wish::Slots(slots) => settings.slots = slots as usize,
                 Wish::Max(most) => settings.max_tokens = most as usize,
                 Wish::Logits => {
                     settings.logits = true;
@@ -156,20 +158,20 @@ impl<'a> Runner<'a> {
                         return self.stop("logits.bin cannot be created");
                     }
                 }
-                Wish::SelfTest => self.self_test(settings.limits, source)?,
+                Wish::SelfTest => self.self_test(&settings, source)?,
                 Wish::Force(ids) => match read_numbers(ids, forced) {
                     Some(count) => settings.forced = count,
                     None => return self.stop("ids to force are not numbers, or too many"),
                 },
                 Wish::Ids(ids) => {
-                    self.start_input(settings.limits, &mut arena_shown);
+                    self.start_input(&settings, &mut arena_shown);
                     let Some(count) = read_numbers(ids, source) else {
                         return self.stop("ids are not numbers, or too many");
                     };
                     self.input(&source[..count], target, forced, &mut settings)?;
                 }
                 Wish::Text(text) => {
-                    self.start_input(settings.limits, &mut arena_shown);
+                    self.start_input(&settings, &mut arena_shown);
                     let count = self.encode_text(text, source)?;
                     self.input(&source[..count], target, forced, &mut settings)?;
                 }
@@ -184,8 +186,8 @@ impl<'a> Runner<'a> {
         Err(Stop)
     }
 
-    fn start_input(&mut self, limits: Limits, arena_shown: &mut usize) {
-        let bytes = self.model.arena_bytes(limits);
+    fn start_input(&mut self, settings: &Settings, arena_shown: &mut usize) {
+        let bytes = experts::arena_bytes(self.model, settings.limits, settings.slots);
         if bytes != *arena_shown {
             self.out.text("arena").number(bytes as u64).end();
             *arena_shown = bytes;
@@ -221,9 +223,10 @@ impl<'a> Runner<'a> {
     }
 
     #[inline(never)]
-    fn self_test(&mut self, limits: Limits, ids: &mut [u32]) -> Result<(), Stop> {
+    fn self_test(&mut self, settings: &Settings, ids: &mut [u32]) -> Result<(), Stop> {
         let mut slot = None;
-        let session = open(&mut slot, self.model, self.arena, limits);
+        let (limits, slots) = (settings.limits, settings.slots);
+        let session = experts::open(&mut slot, self.model, self.arena, limits, slots);
         match session.and_then(|session| session.self_test(ids)) {
             Ok(()) => {
                 self.out.text("selftest passed").end();
@@ -285,17 +288,23 @@ impl<'a> Runner<'a> {
         settings: &mut Settings,
     ) -> Result<usize, Error> {
         let mut slot = None;
-        let session = open(&mut slot, self.model, self.arena, settings.limits)?;
+        let (limits, slots) = (settings.limits, settings.slots);
+        let session = experts::open(&mut slot, self.model, self.arena, limits, slots)?;
+        palmtop_mark();
         let start = self.counter.now();
         let encoded = session.encode(source)?;
+        palmtop_mark();
         self.out
             .text("encoder")
             .number(self.counter.since(start))
             .end();
         let mut decoder = encoded.decoder();
+        let first = experts::statistics(decoder.session().source());
+        storage(self.out, "encoder-storage", first, None);
         let mut then = self.counter.now();
         let mut count = 0;
         let mut emit = |id: u32| {
+            palmtop_mark();
             let instructions = self.counter.since(then);
             self.out
                 .text("token")
@@ -315,6 +324,10 @@ impl<'a> Runner<'a> {
                 emit(argmax(decoder.step(id)?));
                 write(settings, &mut decoder);
             }
+        }
+        let all = experts::statistics(decoder.session().source());
+        storage(self.out, "decoder-storage", all, first);
+        if !forced.is_empty() {
             return Ok(count);
         }
         if settings.logits {
@@ -330,26 +343,21 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Puts a session into `slot`; it gets exactly the bytes of arena that the plan says, so that a plan
-/// that is too small would show. A function of its own, so that the session lies on the stack once
-/// and not as often as it is handed on.
-#[inline(never)]
-fn open<'v, 'm, 'a>(
-    slot: &'v mut Option<Session<'m, 'a>>,
-    model: &Model<'m>,
-    arena: &'a mut [u8],
-    limits: Limits,
-) -> Result<&'v mut Session<'m, 'a>, Error> {
-    let (needed, got) = (model.arena_bytes(limits), arena.len());
-    let arena = arena
-        .get_mut(..needed)
-        .ok_or(Error::ArenaTooSmall { needed, got })?;
-    Ok(slot.insert(Session::new(*model, limits, arena)?))
-}
-
 /// Writes the logits of the last step, if they are wanted.
-fn write(settings: &mut Settings, decoder: &mut Decoder<'_, '_, '_, palmtop::storage::Mapped<'_>>) {
+fn write(settings: &mut Settings, decoder: &mut Decoder<'_, '_, '_, Experts<'_, '_>>) {
     if let (true, Some(file)) = (settings.logits, &mut settings.floats) {
         file.write(decoder.logits());
+    }
+}
+
+/// Reports what the storage has given since `before`.
+fn storage(out: &mut Console, key: &str, now: Option<Statistics>, before: Option<Statistics>) {
+    if let Some(now) = now {
+        let before = before.unwrap_or_default();
+        out.text(key)
+            .number(now.loads - before.loads)
+            .number(now.hits - before.hits)
+            .number(now.bytes_read - before.bytes_read)
+            .end();
     }
 }

@@ -10,6 +10,8 @@ fn main() -> ! {
         name: "m0",
         model: 0x0010_0000,
         window: 3 << 20,
+        flash: 0x0010_0000,
+        flash_window: 3 << 20,
         mhz: 16,
     };
     run(&board, arena!(192 << 10))

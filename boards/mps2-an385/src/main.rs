@@ -10,6 +10,8 @@ fn main() -> ! {
         name: "m3",
         model: 0x2100_0000,
         window: 16 << 20,
+        flash: 0x0010_0000,
+        flash_window: 3 << 20,
         mhz: 25,
     };
     run(&board, arena!(3 << 20))

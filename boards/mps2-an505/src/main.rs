@@ -10,6 +10,8 @@ fn main() -> ! {
         name: "m33",
         model: 0x8000_0000,
         window: 16 << 20,
+        flash: 0x1010_0000,
+        flash_window: 3 << 20,
         mhz: 20,
     };
     run(&board, arena!(1536 << 10))

@@ -10,6 +10,8 @@ fn main() -> ! {
         name: "m55",
         model: 0x6000_0000,
         window: 256 << 20,
+        flash: 0x0004_0000,
+        flash_window: 256 << 10,
         mhz: 32,
     };
     run(&board, arena!(3 << 20))

@@ -10,6 +10,8 @@ fn main() -> ! {
         name: "rv32",
         model: 0x8400_0000,
         window: 64 << 20,
+        flash: 0x8400_0000,
+        flash_window: 64 << 20,
         mhz: 0,
     };
     run(&board, arena!(12 << 20))

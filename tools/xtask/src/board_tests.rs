@@ -212,7 +212,7 @@ fn compare_words(
 
 /// Runs a request and compares tokens and logits of its first inputs, whose ids are forced, bit for
 /// bit.
-fn compare(
+pub fn compare(
     board: Board,
     firmware: &Path,
     model: &Path,
@@ -327,7 +327,8 @@ pub fn refusals(board: Board, toolchain: &Toolchain) -> Result<String> {
     Ok(format!("{count} cases"))
 }
 
-fn input(ids: &[u32], forced: Option<Vec<u32>>) -> Input {
+/// An input of ids; its logits are wanted if ids are forced.
+pub fn input(ids: &[u32], forced: Option<Vec<u32>>) -> Input {
     let logits = forced.is_some();
     Input {
         source: Source::Ids(ids.to_vec()),
@@ -337,6 +338,6 @@ fn input(ids: &[u32], forced: Option<Vec<u32>>) -> Input {
 }
 
 /// Patience for so many inputs.
-fn limit(inputs: usize) -> Duration {
+pub fn limit(inputs: usize) -> Duration {
     Duration::from_secs(120 + 30 * inputs as u64)
 }

@@ -1,5 +1,6 @@
 //! The emulated boards: where each one's crate lies, how QEMU is started, how firmware is built.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -91,6 +92,17 @@ impl Board {
         }
     }
 
+    /// Where in flash the resident part of a model goes whose experts are paged, and how many bytes
+    /// there are. The same as in the board's `main.rs`.
+    pub fn flash_window(self) -> (u32, u64) {
+        match self {
+            Self::M0 | Self::M3 | Self::M4f | Self::M7 => (0x0010_0000, 3 << 20),
+            Self::M33 => (0x1010_0000, 3 << 20),
+            Self::M55 => (0x0004_0000, 256 << 10),
+            Self::Rv32 => self.model_window(),
+        }
+    }
+
     /// QEMU for this board, with counted instructions and semihosting, without model and firmware.
     pub fn qemu(self) -> Command {
         let (program, machine): (&str, &[&str]) = match self {
@@ -126,14 +138,31 @@ impl Board {
 
     /// Builds the firmware and returns the path of its ELF file.
     pub fn build(self, toolchain: &Toolchain) -> Result<PathBuf> {
-        self.build_with(toolchain, &[])
+        self.build_with(toolchain, &[], &[])
     }
 
-    /// As [`Board::build`], with further arguments for the linker.
-    pub fn build_with(self, toolchain: &Toolchain, link_args: &[String]) -> Result<PathBuf> {
+    /// As [`Board::build`], of the firmware that reads experts on demand.
+    pub fn build_paged(self, toolchain: &Toolchain) -> Result<PathBuf> {
+        let built = self.build_with(toolchain, &["palmtop-firmware/paged"], &[])?;
+        // Beside the other one, which cargo would put into its place.
+        let paged = built.with_file_name(format!("{}-paged", self.folder()));
+        fs::copy(&built, &paged)?;
+        Ok(paged)
+    }
+
+    /// As [`Board::build`], with features and with further arguments for the linker.
+    pub fn build_with(
+        self,
+        toolchain: &Toolchain,
+        features: &[&str],
+        link_args: &[String],
+    ) -> Result<PathBuf> {
         let folder = workspace::root().join("boards").join(self.folder());
         let mut command = toolchain.cargo(self.target(), &folder, "rustc");
         command.args(["--release", "--bin", self.folder()]);
+        for feature in features {
+            command.args(["--features", feature]);
+        }
         if !link_args.is_empty() {
             command.arg("--");
             for argument in link_args {

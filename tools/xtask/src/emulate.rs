@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
+use palmtop::format::Palm;
 
 use crate::boards::{Board, loader};
 use crate::process::{capture, host_cargo};
-use crate::report::Report;
+use crate::report::{Reads, Report};
 use crate::{toolchain, workspace};
 
 /// Options of `emulate`.
@@ -49,6 +50,10 @@ pub struct Args {
     /// Longest target in tokens that the arena is planned for.
     #[arg(long, default_value_t = 48)]
     target: u32,
+    /// Read experts on demand from a file of the host into so many slots; only the rest of the
+    /// model is mapped.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    slots: Option<u32>,
     /// Write the logits of every decoder step here, as little-endian f32.
     #[arg(long)]
     logits: Option<PathBuf>,
@@ -73,6 +78,8 @@ pub struct Request {
     pub max_tokens: Option<u32>,
     /// Whether the model's golden input is to be run.
     pub self_test: bool,
+    /// Slots of the firmware that reads experts on demand; `None` for the other one.
+    pub slots: Option<u32>,
 }
 
 /// One input.
@@ -97,6 +104,9 @@ impl Request {
     /// The request file's text.
     fn lines(&self) -> Result<String> {
         let mut lines = format!("limits {} {}\n", self.source, self.target);
+        if let Some(slots) = self.slots {
+            lines += &format!("slots {slots}\n");
+        }
         if let Some(most) = self.max_tokens {
             lines += &format!("max {most}\n");
         }
@@ -150,8 +160,13 @@ pub fn run(args: &Args) -> Result<()> {
         target: args.target,
         max_tokens: args.max_tokens,
         self_test: args.self_test,
+        slots: args.slots,
     };
-    let firmware = args.board.build(&toolchain::find()?)?;
+    let toolchain = toolchain::find()?;
+    let firmware = match args.slots {
+        Some(_) => args.board.build_paged(&toolchain)?,
+        None => args.board.build(&toolchain)?,
+    };
     let model = palm_file(&args.model, args.weights)?;
     let limit = Duration::from_secs(args.timeout);
     let (report, logits) = start(args.board, &firmware, &model, &request, limit)?;
@@ -166,7 +181,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Starts QEMU with a firmware, a model and a request; returns the report and the raw logits.
+/// Starts QEMU with a firmware, a model and a request; returns the report and the raw logits. A
+/// request with slots needs the firmware of [`Board::build_paged`].
 pub fn start(
     board: Board,
     firmware: &Path,
@@ -174,28 +190,30 @@ pub fn start(
     request: &Request,
     limit: Duration,
 ) -> Result<(Report, Vec<u8>)> {
-    let (address, window) = board.model_window();
-    let length = fs::metadata(model)
-        .with_context(|| model.display().to_string())?
-        .len();
-    if length > window {
-        bail!(
-            "{} has {length} bytes, but {} has room for a model of {window}",
-            model.display(),
-            board.name()
-        );
-    }
+    start_with(board, firmware, model, request, limit, &[])
+}
+
+/// As [`start`], with further arguments for QEMU.
+pub fn start_with(
+    board: Board,
+    firmware: &Path,
+    model: &Path,
+    request: &Request,
+    limit: Duration,
+    arguments: &[String],
+) -> Result<(Report, Vec<u8>)> {
     let folder =
         workspace::target()
             .join("emulate")
             .join(format!("{}-{}", board.name(), process::id()));
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("request.txt"), request.lines()?)?;
-    let mut qemu = board.qemu();
-    qemu.arg("-device")
-        .arg(loader(&fs::canonicalize(model)?, address));
-    qemu.arg("-kernel").arg(firmware).current_dir(&folder);
-    let result = capture(&mut qemu, limit).and_then(|output| {
+    let model = fs::canonicalize(model).with_context(|| model.display().to_string())?;
+    let result = place(board, &model, request.slots.is_some(), &folder).and_then(|device| {
+        let mut qemu = board.qemu();
+        qemu.arg("-device").arg(device).args(arguments);
+        qemu.arg("-kernel").arg(firmware).current_dir(&folder);
+        let output = capture(&mut qemu, limit)?;
         let report = Report::parse(&output.stdout);
         if report.is_ok() && !output.status.success() {
             bail!(
@@ -212,6 +230,36 @@ pub fn start(
         result.with_context(|| format!("on {}", board.name()))?,
         logits,
     ))
+}
+
+/// The device that places a model, or of a paged one the resident part; then the whole file goes to
+/// the folder in which QEMU runs, where the firmware reads it.
+fn place(board: Board, model: &Path, paged: bool, folder: &Path) -> Result<String> {
+    let (file, (address, window)) = if paged {
+        let file = fs::read(model)?;
+        let length = Palm::resident_len(&file)
+            .map_err(|error| anyhow!("{}: {error}", model.display()))?
+            as usize;
+        let resident = folder.join("resident.palm");
+        // What is no sound model goes there as it is, for the firmware to refuse.
+        fs::write(&resident, file.get(..length).unwrap_or(&file))?;
+        let whole = folder.join("model.palm");
+        if fs::hard_link(model, &whole).is_err() {
+            fs::copy(model, &whole)?;
+        }
+        (resident, board.flash_window())
+    } else {
+        (model.to_owned(), board.model_window())
+    };
+    let length = fs::metadata(&file)?.len();
+    if length > window {
+        bail!(
+            "{} has {length} bytes, but {} has room for {window}",
+            file.display(),
+            board.name()
+        );
+    }
+    Ok(loader(&file, address))
 }
 
 /// How `palmtop convert` stores matrices.
@@ -305,6 +353,16 @@ fn print(report: &Report) {
             grouped(run.instructions_per_token()),
             run.tokens.len(),
         );
+        if run.encoder_storage != Reads::default() || run.decoder_storage != Reads::default() {
+            let (encoder, decoder) = (run.encoder_storage, run.decoder_storage);
+            println!(
+                "  storage: {} bytes in the encoder, hit rate {:.2}; {} bytes per token, hit rate {:.2}",
+                grouped(encoder.bytes),
+                encoder.hit_rate(),
+                grouped(decoder.bytes / run.tokens.len().max(1) as u64),
+                decoder.hit_rate(),
+            );
+        }
     }
     println!(
         "{}: model {} bytes, peak RAM {} bytes and stack {} bytes",

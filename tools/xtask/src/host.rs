@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use palmtop::generate::{argmax, greedy};
 use palmtop::text::Tokenizer;
-use palmtop::{Limits, Model, NoTrace, Session};
+use palmtop::{Limits, Model, NoTrace, RouteTrace, Session};
 
 /// A model file in aligned memory.
 pub struct Host {
@@ -65,6 +65,20 @@ impl Host {
             tokens.push(id)
         })?;
         Ok(tokens)
+    }
+
+    /// Encodes a source and shows the routes to `trace`.
+    pub fn encode(
+        &self,
+        source: &[u32],
+        limits: Limits,
+        trace: &mut impl RouteTrace,
+    ) -> Result<()> {
+        let model = self.model()?;
+        let mut arena = arena(&model, limits);
+        let mut session = Session::new(model, limits, bytemuck::cast_slice_mut(&mut arena))?;
+        session.encode_traced(source, trace)?;
+        Ok(())
     }
 
     /// The logits when these ids are fed to the decoder.

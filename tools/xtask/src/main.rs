@@ -5,8 +5,13 @@
 mod bench;
 mod board_tests;
 mod boards;
+mod elf;
 mod emulate;
+mod experts;
 mod host;
+mod loads;
+mod models;
+mod paged_tests;
 mod panic_free;
 mod process;
 mod report;
@@ -14,6 +19,7 @@ mod setup;
 mod size;
 mod test;
 mod toolchain;
+mod watch;
 mod workspace;
 
 use std::process::ExitCode;
@@ -40,6 +46,8 @@ enum Task {
     Bits(board_tests::Args),
     /// Time the shipped model on the host and count its instructions on the emulated boards.
     Bench(bench::Args),
+    /// Count instructions per token with 4 and with 128 experts on an emulated board.
+    Experts(experts::Args),
     /// Build a board's firmware and print where it is.
     Firmware(boards::FirmwareArgs),
     /// Text size of the any-model firmware, by crate, from the linker's map.
@@ -53,6 +61,7 @@ fn main() -> ExitCode {
         Task::Emulate(args) => emulate::run(&args),
         Task::Bits(args) => board_tests::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Experts(args) => experts::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
         Task::Size(args) => size::run(&args),
     };

@@ -8,7 +8,9 @@
 //! input                         one block per text or list of ids
 //! ids 4 17 9
 //! encoder 812345                instructions
+//! encoder-storage 3 1 99072     paged experts: loads, hits, bytes read
 //! token 12 40321                an id, and the instructions of its decoder step
+//! decoder-storage 8 2 264192
 //! output K AO1 R
 //! stack 2110                    bytes, deepest so far
 //! done
@@ -47,8 +49,40 @@ pub struct Run {
     pub tokens: Vec<u32>,
     /// Instructions for each generated token.
     pub token_instructions: Vec<u64>,
+    /// What the encoder read, if experts are paged.
+    pub encoder_storage: Reads,
+    /// What all decoder steps together read, if experts are paged.
+    pub decoder_storage: Reads,
     /// The text that the tokens stand for.
     pub output: String,
+}
+
+/// What was read from storage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reads {
+    /// Experts that were loaded.
+    pub loads: u64,
+    /// Experts that were in a slot already.
+    pub hits: u64,
+    /// Bytes of the loads.
+    pub bytes: u64,
+}
+
+impl Reads {
+    /// Of the firmware's three numbers.
+    fn of(numbers: &[u64]) -> Self {
+        let number = |at: usize| numbers.get(at).copied().unwrap_or_default();
+        Self {
+            loads: number(0),
+            hits: number(1),
+            bytes: number(2),
+        }
+    }
+
+    /// Hits as a share of all experts asked for.
+    pub fn hit_rate(&self) -> f64 {
+        self.hits as f64 / (self.hits + self.loads).max(1) as f64
+    }
 }
 
 impl Run {
@@ -93,6 +127,8 @@ impl Report {
                         ("ids", Ok(ids)) => run.ids = ids.iter().map(|&id| id as u32).collect(),
                         ("tokenizer", Ok(n)) => run.tokenizer_instructions = first(&n),
                         ("encoder", Ok(n)) => run.encoder_instructions = first(&n),
+                        ("encoder-storage", Ok(n)) => run.encoder_storage = Reads::of(&n),
+                        ("decoder-storage", Ok(n)) => run.decoder_storage = Reads::of(&n),
                         ("token", Ok(n)) if n.len() == 2 => {
                             run.tokens.push(n[0] as u32);
                             run.token_instructions.push(n[1]);
@@ -153,7 +189,7 @@ mod tests {
     use super::*;
 
     const SAMPLE: &str = "board m4f\ncounter 12000000 12000017\nmodel 64\narena 128\ninput\nids 1 2\n\
-                          encoder 50\ntoken 7 10\ntoken 8 30\noutput a\\x20b\\\\\\n\nstack 96\ndone\n";
+                          encoder 50\nencoder-storage 3 1 96\ntoken 7 10\ntoken 8 30\noutput a\\x20b\\\\\\n\nstack 96\ndone\n";
 
     #[test]
     fn a_whole_report() {
@@ -168,6 +204,8 @@ mod tests {
             (&[7, 8][..], 20)
         );
         assert_eq!(run.output, "a b\\\n");
+        let reads = run.encoder_storage;
+        assert_eq!((reads.loads, reads.bytes, reads.hit_rate()), (3, 96, 0.25));
     }
 
     #[test]

@@ -104,7 +104,11 @@ fn is_library(name: &str) -> bool {
 /// Builds the firmware with a map and sums it by crate.
 fn measure(board: Board) -> Result<BTreeMap<String, u64>> {
     let map = workspace::board_target().join(format!("{}.map", board.folder()));
-    board.build_with(&toolchain::find()?, &[format!("-Map={}", map.display())])?;
+    board.build_with(
+        &toolchain::find()?,
+        &[],
+        &[format!("-Map={}", map.display())],
+    )?;
     let text = fs::read_to_string(&map).with_context(|| map.display().to_string())?;
     let sizes = by_crate(&text);
     if sizes.is_empty() {

@@ -10,7 +10,7 @@ use crate::boards::Board;
 use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
-use crate::{board_tests, panic_free, setup, size, workspace};
+use crate::{board_tests, experts, loads, paged_tests, panic_free, setup, size, workspace};
 
 /// Longest that one step may take.
 const LIMIT: Duration = Duration::from_secs(1500);
@@ -33,6 +33,9 @@ pub struct Args {
     /// Words for which the emulated M4F and M3 must give the host's bits.
     #[arg(long, default_value_t = 5)]
     words: usize,
+    /// Only the steps whose names contain this.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// What a step has to say besides that it passed.
@@ -43,10 +46,15 @@ type Note = String;
 struct Steps {
     passed: usize,
     failed: Vec<String>,
+    /// Part of the name of the steps to take.
+    only: Option<String>,
 }
 
 impl Steps {
     fn step(&mut self, name: &str, work: impl FnOnce() -> Result<Note>) {
+        if self.only.as_ref().is_some_and(|part| !name.contains(part)) {
+            return;
+        }
         print!("{name:<44} ");
         let _ = stdout().flush();
         let start = Instant::now();
@@ -68,7 +76,10 @@ impl Steps {
 /// Runs every check; an error that names the steps that failed.
 pub fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
-    let mut steps = Steps::default();
+    let mut steps = Steps {
+        only: args.only.clone(),
+        ..Steps::default()
+    };
     if !args.skip_boards {
         setup::run(&setup::Args::default())?;
     }
@@ -82,6 +93,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.skip_boards {
         let toolchain = toolchain::find()?;
         boards(&mut steps, &toolchain, args.words);
+        expert_steps(&mut steps, &toolchain);
     }
     println!("{:.0} s in all", start.elapsed().as_secs_f64());
     for name in &steps.failed {
@@ -214,6 +226,27 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             || board_tests::same_bits(board, toolchain, words),
         );
     }
+}
+
+/// Experts: read on demand, and read no more often than need be.
+fn expert_steps(steps: &mut Steps, toolchain: &Toolchain) {
+    for board in [Board::M0, Board::M4f, Board::Rv32] {
+        steps.step(&format!("paged experts on {}", board.name()), || {
+            paged_tests::tiny(board, toolchain)
+        });
+    }
+    steps.step("damaged experts on m4f", || {
+        paged_tests::damaged(Board::M4f, toolchain)
+    });
+    steps.step("model of four times the flash of m4f", || {
+        paged_tests::large(Board::M4f, toolchain)
+    });
+    steps.step("loads of experts' bytes on m4f", || {
+        loads::encoder(Board::M4f, toolchain, &loads::models()?)
+    });
+    steps.step("4 and 128 experts on m4f", || {
+        experts::check(Board::M4f, toolchain)
+    });
 }
 
 fn cargo(arguments: &[&str]) -> Result<Note> {

@@ -1,0 +1,66 @@
+//! Models with random weights that are made for one check: more experts than any shipped model has,
+//! in the shapes that the check asks for.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::emulate::{self, Weights};
+use crate::process::{capture, host_cargo};
+use crate::workspace;
+
+#[path = "../../../tests/common/tiny.rs"]
+mod tiny;
+
+pub use tiny::{Family, Tiny};
+
+/// A small Switch Transformer with a mixture in each second layer.
+pub const SWITCH: Tiny = Tiny {
+    family: Family::Switch,
+    d_model: 48,
+    heads: 2,
+    d_kv: 24,
+    d_ff: 96,
+    vocab: 64,
+    encoder_layers: 4,
+    decoder_layers: 2,
+    experts: 16,
+    capacity: 20,
+    text: false,
+    tied_routers: false,
+};
+
+/// The .palm file of a checkpoint of these sizes, made anew when they have changed.
+pub fn switch(name: &str, sizes: &Tiny, weights: Weights) -> Result<PathBuf> {
+    let folder = folder().join("checkpoints").join(name);
+    let (stamp, made) = (folder.join("sizes.txt"), format!("{sizes:?}"));
+    if fs::read_to_string(&stamp).ok().as_ref() != Some(&made) {
+        sizes.write(&folder);
+        fs::write(&stamp, made)?;
+    }
+    emulate::palm_file(&folder, weights)
+}
+
+/// The .palm file that the converter's example `random_experts` makes with these arguments.
+pub fn random(name: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let file = folder().join(format!("{name}.palm"));
+    let mut command = host_cargo();
+    command.args(["run", "--release", "-p", "palmtop-convert"]);
+    command.args(["--example", "random_experts", "--"]);
+    command.args(arguments).arg("-o").arg(&file);
+    let output = capture(&mut command, Duration::from_secs(900))?;
+    if !output.status.success() {
+        bail!("{name} cannot be made:\n{}", output.tail(20));
+    }
+    Ok(file)
+}
+
+/// Where made models lie.
+fn folder() -> PathBuf {
+    let folder = workspace::target().join("palm");
+    // If it cannot be made, writing into it says so.
+    let _ = fs::create_dir_all(&folder);
+    folder
+}
