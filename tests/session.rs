@@ -86,8 +86,8 @@ fn polling_gives_the_same_bits() {
             // Three sublayers a layer and the head; a mixture has a unit for its routes and one for
             // each expert of the token.
             let layers = model.palm().header().layer_count();
-            let decoder = model.palm().header().encoder_layers.into()..layers;
-            let experts = decoder.filter_map(|layer| model.palm().mixture(layer));
+            let own = model.palm().header().encoder_layers.into()..layers;
+            let experts = own.filter_map(|layer| model.palm().mixture(layer));
             let experts: usize = experts.map(|layer| usize::from(layer.top_k)).sum();
             let units = 3 * model.shape().decoder.layers + 1 + experts;
             assert_eq!(polls, units, "{name}");
