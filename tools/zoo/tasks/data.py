@@ -409,8 +409,24 @@ def said_values(template, rng, part):
     return re.sub(r"\{(\w+)\}", one, template)
 
 
+def bare(text):
+    return re.sub(r"[^a-z{}]+", " ", text.lower()).strip()
+
+
+KEPT = {bare(text) for p, _, text in T.lines["intent.said"] if p != "train"}
+VERBS = set("Set Wake Make Ring Get Cancel Delete Turn Remove Stop Drop Play Put Start Let Tell Send Write Text Call "
+            "Phone Give Switch Remind Add Light Bring Dial Say Pass Clear".split())
+
+
 def classification(kind, rng, part, noise):
     label, said = T.pick(kind + ".said", part, rng)
+    if kind == "intent" and part == "train" and said.split()[0] in VERBS and rng.random() < 0.3:
+        before = T.pick("intent.before", part, rng)[1]
+        longer = before + " " + said[0].lower() + said[1:]
+        if before.endswith(("you",)):
+            longer = longer.rstrip(".") + "?" if longer.endswith(".") else longer
+        if bare(longer) not in KEPT:
+            said = longer
     said = said_values(said, rng, part)
     if rng.random() < noise:
         said = noisy(said, rng)
