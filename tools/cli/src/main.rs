@@ -31,6 +31,9 @@ const EXAMPLES: &str = "Examples:
   palmtop convert checkpoint/ -o model.palm
   palmtop run model.palm \"microcontroller\"
   palmtop inspect model.palm --source 32 --target 48
+  palmtop eval model.palm --data test.tsv
+  palmtop compare model.palm checkpoint/ --data test.tsv
+  palmtop report model.palm --data tasks/ -o report.html
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
 

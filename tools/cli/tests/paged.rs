@@ -151,7 +151,7 @@ fn memory_stays_within_resident_part_and_slots() {
         d_model: 256,
         d_ff: 512,
         layers: 2,
-        experts: 96,
+        experts: 64,
         all_sparse: true,
         ..Spec::default()
     };
@@ -161,7 +161,7 @@ fn memory_stays_within_resident_part_and_slots() {
     let json = palmtop(&inspect).ok().json();
     let n = |key: &str| json["memory"]["paged"][key].as_u64().expect(key);
     let most = n("resident_bytes") + 4 * n("slot_bytes") + 16 * MIB;
-    assert!(len > most + 100 * MIB, "{len} bytes would prove nothing");
+    assert!(len > most + 40 * MIB, "{len} bytes would prove nothing");
 
     let mut child = Command::new(env!("CARGO_BIN_EXE_palmtop"))
         .args(["run", arg(&model), "--ids", "--slots", "4"])

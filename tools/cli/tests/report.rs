@@ -119,7 +119,7 @@ for (const svg of document.querySelectorAll('svg')) {
 }
 if (document.documentElement.scrollWidth > innerWidth) problems.push('wider than the window');
 document.body.setAttribute('data-seen', 'pictures=' + pictures + ' shapes=' + shapes);
-document.body.setAttribute('data-problems', problems.join(' || '));
+document.body.setAttribute('data-problems', problems.slice(0, 8).join(' || '));
 </script>"#;
 
 /// A browser of this machine, if there is one.

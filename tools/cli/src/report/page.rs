@@ -151,7 +151,7 @@ fn title(load: &Load) -> String {
     let m = &load.mixture;
     let k = m.record.top_k;
     match m.stack {
-        palmtop::Stack::Block => format!("mixture block, k = {k}"),
+        palmtop::Stack::Block => format!("mixture block, k = {k}, once an input"),
         stack => format!("{} layer {}, k = {k}", stack_name(stack), m.layer),
     }
 }
@@ -174,7 +174,7 @@ fn load(loads: &[Load]) -> Section {
             title: title(load),
             svg: bars("Load of each expert", &rows, Some(uniform), HALF),
             caption: format!(
-                "n = {} choices. {}.",
+                "n = {} choices. Rule: {}.",
                 count(load.all() as u64),
                 load.mixture.policy()
             ),
