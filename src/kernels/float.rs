@@ -25,15 +25,17 @@ pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
 }
 
 /// Weights that are widened at once, and then meet every row of a batch.
-const CHUNK: usize = 64;
+const CHUNK: usize = 32;
 
 /// For each row r of `rows` (at r · `stride`; as many as `sums`, at most 16): `sums[r]` = the
 /// [`dot`] of the row and `weights`. Each weight is read once.
+#[inline(never)]
 pub fn dot_rows(rows: &[f32], stride: usize, weights: &[f32], sums: &mut [f32]) {
     dot_rows_by(rows, stride, weights, |w| w, sums);
 }
 
 /// [`dot_rows`] with half-precision weights, given as bits.
+#[inline(never)]
 pub fn dot_rows_f16(rows: &[f32], stride: usize, weights: &[u16], sums: &mut [f32]) {
     dot_rows_by(rows, stride, weights, widen, sums);
 }

@@ -24,6 +24,7 @@ pub fn unpack(packed: &[u8; BYTES]) -> [i16; GROUP] {
 /// `sums[r]` = Σ over the groups, in order from +0, of f32(Σ (q − zero)·w) · scale.
 ///
 /// `packed` is a weight row of 16 bytes a group, `scales` its f16 bits. Each weight is read once.
+#[inline(never)]
 pub fn dot_rows(
     rows: &[i8],
     stride: usize,

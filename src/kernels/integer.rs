@@ -21,36 +21,32 @@ pub fn dot(a: &[i8], b: &[i8]) -> i32 {
 /// Most rows of a batch.
 pub const BATCH: usize = 16;
 
-/// Weights that are widened at once, and then meet every row of a batch.
-const CHUNK: usize = 64;
+/// Weights that are copied at once, and then meet every row of a batch.
+const CHUNK: usize = 128;
 
 /// For each row r of `rows` (at r · `stride`; as many as `sums`, at most 16): `sums[r]` = Σ q·w.
 /// Each weight is read once. Exact as [`dot`] is.
+#[inline(never)]
 pub fn dot_rows(rows: &[i8], stride: usize, weights: &[i8], sums: &mut [i32]) {
     sums.fill(0);
-    for (index, chunk) in weights.chunks(CHUNK).enumerate() {
-        let mut wide = [0i16; CHUNK];
-        for (wide, weight) in wide.iter_mut().zip(chunk) {
-            *wide = i16::from(*weight);
+    let mut rows = rows;
+    for chunk in weights.chunks(CHUNK) {
+        let mut near = [0i8; CHUNK];
+        for (near, weight) in near.iter_mut().zip(chunk) {
+            *near = *weight;
         }
-        let first = index.saturating_mul(CHUNK);
-        let starts = (0..BATCH).map(|row| row.saturating_mul(stride).saturating_add(first));
-        for (sum, start) in sums.iter_mut().zip(starts) {
-            let row = rows.get(start..).unwrap_or_default();
-            let row = row.get(..chunk.len()).unwrap_or_default();
-            *sum = sum.wrapping_add(match row.first_chunk::<CHUNK>() {
-                Some(row) => dot_wide(row, &wide),
-                None => dot_wide(row, &wide),
-            });
+        // Flash is slow, so the copy must stay one: without this the compiler may read the weights
+        // themselves again for every row.
+        let near = core::hint::black_box(&mut near);
+        let near = near.get(..chunk.len()).unwrap_or_default();
+        let mut rest = rows;
+        for sum in sums.iter_mut() {
+            let row = rest.get(..chunk.len()).unwrap_or_default();
+            *sum = sum.wrapping_add(dot(row, near));
+            rest = rest.get(stride..).unwrap_or_default();
         }
+        rows = rows.get(chunk.len()..).unwrap_or_default();
     }
-}
-
-/// Σ q·w over the shorter length.
-#[inline(always)]
-fn dot_wide(row: &[i8], wide: &[i16; CHUNK]) -> i32 {
-    let products = row.iter().zip(wide);
-    products.map(|(q, w)| i32::from(*q) * i32::from(*w)).sum()
 }
 
 /// How the signed bytes of a row stand for numbers: x ≈ scale · (q − zero).

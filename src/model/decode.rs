@@ -310,6 +310,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     }
 
     /// Self-attention (its K/V are appended first) or cross-attention.
+    #[inline(never)]
     fn attention(&mut self, layer: u32, cross: bool) {
         let model = self.session.model;
         let palm = model.palm();
@@ -392,6 +393,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         norm.filter(|_| !self.session.is_post_norm())
     }
 
+    #[inline(never)]
     fn dense(&mut self, layer: u32) {
         let model = self.session.model;
         let (shape, record) = (*model.shape(), self.record(layer));
@@ -421,6 +423,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     }
 
     /// Chooses the token's experts; they and their gates stay at the start of the scratch.
+    #[inline(never)]
     fn routes(&mut self, layer: u32, trace: &mut impl RouteTrace) {
         let model = self.session.model;
         let (shape, record) = (*model.shape(), self.record(layer));
@@ -458,6 +461,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         aside.fill(0.0);
     }
 
+    #[inline(never)]
     fn expert(&mut self, layer: u32, rank: usize) -> Result<(), Error> {
         let model = self.session.model;
         let (shape, record) = (*model.shape(), self.record(layer));
@@ -507,6 +511,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         Ok(())
     }
 
+    #[inline(never)]
     fn head(&mut self, row: usize) {
         let model = self.session.model;
         let shape = *model.shape();

@@ -12,6 +12,7 @@ use crate::storage::WeightSource;
 use crate::tensor::{Matrix, Op, Output};
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
+    #[inline(never)]
     pub(super) fn keys_values(&mut self, layer: u32, token: usize) -> Stage {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
@@ -38,6 +39,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn attention(&mut self, layer: u32, token: usize) -> Stage {
         let (count, next) = self.tile_of(token);
         let (rows, len) = (self.tile_rows(), self.len);

@@ -60,6 +60,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     /// z = mean of the normed states, p = softmax(W·z), the k greatest.
+    #[inline(never)]
     pub(super) fn block_route(&mut self, trace: &mut impl RouteTrace) -> Stage {
         let (record, block) = self.block();
         let model = self.session.model;
@@ -151,6 +152,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         })
     }
 
+    #[inline(never)]
     pub(super) fn block_keys_values(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
         let (record, _) = self.block();
         let (count, next) = self.tile_of(token);
@@ -185,6 +187,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         })
     }
 
+    #[inline(never)]
     pub(super) fn block_attention(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
         let (record, _) = self.block();
         let (count, next) = self.tile_of(token);
@@ -239,6 +242,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         })
     }
 
+    #[inline(never)]
     pub(super) fn block_feed_forward(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
         let (record, block) = self.block();
         let (count, next) = self.tile_of(token);

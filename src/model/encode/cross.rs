@@ -9,6 +9,7 @@ use crate::storage::WeightSource;
 use crate::tensor::Matrix;
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
+    #[inline(never)]
     pub(super) fn cross(&mut self, layer: u32, token: usize) -> Stage {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();

@@ -13,6 +13,7 @@ use crate::tensor::arena::Carver;
 use crate::tensor::{Gated, Gates, Op, Output, part};
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
+    #[inline(never)]
     pub(super) fn dense(&mut self, layer: u32, token: usize) -> Stage {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
@@ -51,6 +52,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn routes(
         &mut self,
         layer: u32,
@@ -117,6 +119,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn expert(&mut self, layer: u32, expert: u16, token: usize) -> Result<Stage, Error> {
         let (rows, len) = (self.tile_rows(), self.len);
         let model = self.session.model;
