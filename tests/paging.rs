@@ -10,7 +10,7 @@ use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
 use palmtop::format::{ExpertRecord, Palm};
 use palmtop::storage::{Embedded, Mapped, NorFlash, Paged, Storage, StorageError, WeightSource};
 use palmtop::{Error, Limits, Model, NoTrace, Progress, Session};
-use palmtop_convert::Weights;
+use palmtop_convert::{ExpertWeights, Options, Weights};
 
 /// Where the file begins in the emulated devices.
 const BASE: usize = 0x3000;
@@ -233,6 +233,38 @@ fn any_number_of_slots_gives_the_bits_of_mapped_experts() {
     }
 }
 
+/// Experts of several formats in one model have blobs of several lengths: a slot fits the longest.
+#[test]
+fn experts_of_any_formats_share_the_slots() {
+    let rules = |rules: &[&str]| rules.iter().map(|rule| rule.parse().unwrap()).collect();
+    for name in ["switch-all", "palm", "palm-block", "nllb-moe-50", "mixtral"] {
+        for (experts, expert_rules) in [
+            (Some(ExpertWeights::Int4), rules(&[])),
+            (None, rules(&["*.*.0=f32", "*.*.1=int4", "*.*.2=f16"])),
+        ] {
+            let options = Options {
+                experts,
+                expert_rules,
+                ..Options::default()
+            };
+            let folder = common::fixtures().join(name);
+            let converted = palmtop_convert::convert(&folder, &options, &mut ()).unwrap();
+            let image = Aligned::new(&converted.bytes);
+            let prefix = resident(&image);
+            let model = Model::parse_resident(prefix.as_ref()).unwrap();
+            let case = short(name);
+            let (want, _) = mapped(&image, &case);
+            for slots in [1, 3] {
+                let limits = limits_of(&case);
+                let mut arena = Aligned::filled(model.paged_arena_bytes(limits, slots), 0x5A);
+                let storage = Embedded::new(Device::new(&image), BASE as u32);
+                let session = Session::paged(model, limits, arena.as_mut(), storage, slots);
+                assert_eq!(outputs(&mut session.unwrap(), &case), want, "{name}");
+            }
+        }
+    }
+}
+
 /// Where an expert lies in the device.
 fn place(model: &Model<'_>, index: u32) -> (u32, usize) {
     let expert = model.palm().expert(index);
@@ -269,7 +301,15 @@ fn reason(fault: Fault) -> StorageError {
 
 #[test]
 fn every_read_may_fail_once_in_every_way() {
-    for name in ["switch-all", "switch-overflow", "switch-step"] {
+    // One expert and several of a token, in both stacks, between them, and in a decoder alone.
+    for name in [
+        "switch-all",
+        "switch-overflow",
+        "palm",
+        "palm-block",
+        "nllb-moe-50",
+        "mixtral",
+    ] {
         for slots in [1, 2, usize::MAX] {
             let (image, case) = (fixture(name, Weights::Int8), short(name));
             let (want, _) = mapped(&image, &case);
@@ -301,17 +341,22 @@ fn polled(
     let session = Session::paged(model, limits, arena.as_mut(), &mut storage, slots);
     let mut session = session.unwrap();
     let mut errors = Vec::new();
-    let mut encoding = session.start(&case.source).unwrap();
-    loop {
-        match encoding.poll() {
-            Ok(Progress::Ready) => break,
-            Ok(Progress::Pending) => {}
-            Err(error) => errors.push(error),
+    let mut hidden = Vec::new();
+    let mut decoder = if model.shape().decoder_only {
+        session.decoder_only().unwrap()
+    } else {
+        let mut encoding = session.start(&case.source).unwrap();
+        loop {
+            match encoding.poll() {
+                Ok(Progress::Ready) => break,
+                Ok(Progress::Pending) => {}
+                Err(error) => errors.push(error),
+            }
         }
-    }
-    let mut encoded = encoding.finish().unwrap();
-    let hidden = bits(encoded.hidden());
-    let mut decoder = encoded.decoder();
+        let mut encoded = encoding.finish().unwrap();
+        hidden = bits(encoded.hidden());
+        encoded.decoder()
+    };
     let mut logits = Vec::new();
     for id in &case.target {
         // `step` says what failed; `poll` goes on from there, `step` begins it anew.
