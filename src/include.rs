@@ -28,3 +28,33 @@ macro_rules! include_model {
         MODEL
     }};
 }
+
+/// [`include_model!`](crate::include_model) for a file whose experts are read from storage: includes
+/// only its resident part.
+///
+/// ```ignore
+/// use palmtop::{Arena, Limits, Model, include_resident_model};
+/// const G2P: Model = include_resident_model!("g2p.palm");
+/// const LIMITS: Limits = Limits { source: 32, target: 48, beams: 1 };
+/// static mut ARENA: Arena<{ G2P.paged_arena_bytes(LIMITS, 2) }> = Arena::new();
+/// ```
+#[macro_export]
+macro_rules! include_resident_model {
+    ($path:expr) => {{
+        const FILE: &[u8] = include_bytes!($path);
+        const LENGTH: usize = match $crate::format::Palm::resident_len(FILE) {
+            Ok(length) => length as usize,
+            Err(_) => panic!("not a .palm file"),
+        };
+        static IMAGE: &$crate::Aligned<[u8]> =
+            &$crate::Aligned(match FILE.first_chunk::<LENGTH>() {
+                Some(resident) => *resident,
+                None => panic!("the .palm file is truncated"),
+            });
+        const MODEL: $crate::Model<'static> = match $crate::Model::parse_resident(&IMAGE.0) {
+            Ok(model) => model,
+            Err(_) => panic!("not a .palm file that this version of palmtop can read"),
+        };
+        MODEL
+    }};
+}

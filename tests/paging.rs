@@ -4,102 +4,13 @@
 
 mod common;
 
-use common::{Aligned, Case, Reference, Run, fixture, names, run_session};
+use common::device::*;
+use common::{Aligned, Case, Reference, fixture, names};
 use embedded_storage::ReadStorage;
 use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
-use palmtop::format::{ExpertRecord, Palm};
 use palmtop::storage::{Embedded, Mapped, NorFlash, Paged, Storage, StorageError, WeightSource};
-use palmtop::{Error, Limits, Model, NoTrace, Progress, Session};
-use palmtop_convert::Weights;
-
-/// Where the file begins in the emulated devices.
-const BASE: usize = 0x3000;
-
-/// What happens to a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    /// Nothing is read; an error.
-    Error,
-    /// Half of the bytes, and an error.
-    Short,
-    /// Half of the bytes, and no error: the rest is what was there before.
-    Silent,
-    /// All bytes, one bit flipped.
-    Flip,
-}
-
-const FAULTS: [Fault; 4] = [Fault::Error, Fault::Short, Fault::Silent, Fault::Flip];
-
-/// A device that holds a file at [`BASE`] and nothing else, and counts what is read.
-struct Device {
-    bytes: Vec<u8>,
-    reads: Vec<(u32, usize)>,
-    /// Which read fails, once, and how.
-    fault: Option<(usize, Fault)>,
-}
-
-/// What the device says when it fails.
-#[derive(Debug, PartialEq, Eq)]
-struct Failure(usize);
-
-impl Device {
-    /// A device with the file, of which the resident part is destroyed: nothing may read it.
-    fn new(image: &Aligned) -> Self {
-        let mut bytes = vec![0xEE; BASE];
-        bytes.extend_from_slice(image.as_ref());
-        let resident = Palm::resident_len(image.as_ref()).unwrap() as usize;
-        bytes[BASE..BASE + resident].fill(0xEE);
-        Self {
-            bytes,
-            reads: Vec::new(),
-            fault: None,
-        }
-    }
-
-    fn with_fault(image: &Aligned, fault: Option<(usize, Fault)>) -> Self {
-        let device = Self::new(image);
-        Self { fault, ..device }
-    }
-}
-
-impl ReadStorage for Device {
-    type Error = Failure;
-
-    fn read(&mut self, offset: u32, into: &mut [u8]) -> Result<(), Failure> {
-        assert!(offset.is_multiple_of(16) && into.len().is_multiple_of(16));
-        assert!(into.as_ptr().addr().is_multiple_of(16));
-        let (start, read) = (offset as usize, self.reads.len());
-        self.reads.push((offset, into.len()));
-        let wanted = &self.bytes[start..start + into.len()];
-        let fault = self.fault.filter(|(at, _)| *at == read).map(|(_, f)| f);
-        let half = into.len() / 2;
-        match fault {
-            Some(Fault::Error) => return Err(Failure(read)),
-            Some(Fault::Short | Fault::Silent) => {
-                // What the slot held before must not be taken for what was read.
-                if into[half..] == wanted[half..] {
-                    into[half] ^= 1;
-                }
-                into[..half].copy_from_slice(&wanted[..half]);
-                if fault == Some(Fault::Short) {
-                    return Err(Failure(read));
-                }
-            }
-            Some(Fault::Flip) => {
-                into.copy_from_slice(wanted);
-                // Another bit each time, the first and the last byte among them.
-                let at = (read * 997) % (into.len() + 1);
-                into[at.min(wanted.len() - 1)] ^= 1 << (read % 8);
-            }
-            None => into.copy_from_slice(wanted),
-        }
-        Ok(())
-    }
-
-    fn capacity(&self) -> usize {
-        self.bytes.len()
-    }
-}
+use palmtop::{Arena, Error, Limits, Model, Progress, Session, include_resident_model};
+use palmtop_convert::{ExpertWeights, Options, Weights};
 
 /// A NOR flash that reads words only.
 struct Words(Device);
@@ -123,57 +34,6 @@ impl ReadNorFlash for Words {
     }
 }
 
-/// Mapped memory that notes which experts are asked for.
-struct Noted<'m> {
-    mapped: Mapped<'m>,
-    asked: Vec<u32>,
-}
-
-impl WeightSource for &mut Noted<'_> {
-    fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
-        self.asked.push(index);
-        self.mapped.expert(index, expert)
-    }
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|value| value.to_bits()).collect()
-}
-
-fn limits_of(case: &Case) -> Limits {
-    Limits {
-        source: case.source.len() as u32,
-        target: case.target.len() as u32,
-        beams: 1,
-    }
-}
-
-/// Hidden states and logits of a case.
-fn outputs<S: WeightSource>(session: &mut Session<'_, '_, S>, case: &Case) -> [Vec<u32>; 2] {
-    let Run { hidden, logits } = run_session(session, case, &mut NoTrace);
-    [bits(&hidden), bits(&logits)]
-}
-
-/// The outputs of a mapped run, and the experts that it asked for.
-fn mapped(image: &Aligned, case: &Case) -> ([Vec<u32>; 2], Vec<u32>) {
-    let model = Model::parse(image.as_ref()).unwrap();
-    let limits = limits_of(case);
-    let mut noted = Noted {
-        mapped: Mapped::new(*model.palm()),
-        asked: Vec::new(),
-    };
-    let mut arena = Aligned::filled(model.arena_bytes(limits), 0xA5);
-    let mut session = Session::with_source(model, limits, arena.as_mut(), &mut noted).unwrap();
-    let outputs = outputs(&mut session, case);
-    (outputs, noted.asked)
-}
-
-/// The file's start, without a byte of its experts.
-fn resident(image: &Aligned) -> Aligned {
-    let length = Palm::resident_len(image.as_ref()).unwrap() as usize;
-    Aligned::new(&image.as_ref()[..length])
-}
-
 /// Every fixture with experts.
 fn sparse() -> Vec<String> {
     let mut names = names();
@@ -184,11 +44,6 @@ fn sparse() -> Vec<String> {
     });
     assert!(names.len() >= 6, "fixtures with experts are missing");
     names
-}
-
-/// A case with a few tokens.
-fn short(name: &str) -> Case {
-    Reference::of(name).cases().swap_remove(1)
 }
 
 #[test]
@@ -233,43 +88,49 @@ fn any_number_of_slots_gives_the_bits_of_mapped_experts() {
     }
 }
 
-/// Where an expert lies in the device.
-fn place(model: &Model<'_>, index: u32) -> (u32, usize) {
-    let expert = model.palm().expert(index);
-    (BASE as u32 + expert.offset, expert.len as usize)
-}
-
-/// The loads of a cache of so many slots, written down in the simplest way.
-fn least_recently_used(asked: &[u32], slots: usize) -> Vec<u32> {
-    let (mut held, mut loads) = (Vec::new(), Vec::new());
-    for index in asked {
-        match held.iter().position(|other| other == index) {
-            Some(at) => {
-                held.remove(at);
-            }
-            None => {
-                loads.push(*index);
-                if held.len() == slots {
-                    held.remove(0);
-                }
+/// Experts of several formats in one model have blobs of several lengths: a slot fits the longest.
+#[test]
+fn experts_of_any_formats_share_the_slots() {
+    let rules = |rules: &[&str]| rules.iter().map(|rule| rule.parse().unwrap()).collect();
+    for name in ["switch-all", "palm", "palm-block", "nllb-moe-50", "mixtral"] {
+        for (experts, expert_rules) in [
+            (Some(ExpertWeights::Int4), rules(&[])),
+            (None, rules(&["*.*.0=f32", "*.*.1=int4", "*.*.2=f16"])),
+        ] {
+            let options = Options {
+                experts,
+                expert_rules,
+                ..Options::default()
+            };
+            let folder = common::fixtures().join(name);
+            let converted = palmtop_convert::convert(&folder, &options, &mut ()).unwrap();
+            let image = Aligned::new(&converted.bytes);
+            let prefix = resident(&image);
+            let model = Model::parse_resident(prefix.as_ref()).unwrap();
+            let case = short(name);
+            let (want, _) = mapped(&image, &case);
+            for slots in [1, 3] {
+                let limits = limits_of(&case);
+                let mut arena = Aligned::filled(model.paged_arena_bytes(limits, slots), 0x5A);
+                let storage = Embedded::new(Device::new(&image), BASE as u32);
+                let session = Session::paged(model, limits, arena.as_mut(), storage, slots);
+                assert_eq!(outputs(&mut session.unwrap(), &case), want, "{name}");
             }
         }
-        held.push(*index);
-    }
-    loads
-}
-
-/// Which error a fault gives.
-fn reason(fault: Fault) -> StorageError {
-    match fault {
-        Fault::Error | Fault::Short => StorageError::Read,
-        Fault::Silent | Fault::Flip => StorageError::Crc,
     }
 }
 
 #[test]
 fn every_read_may_fail_once_in_every_way() {
-    for name in ["switch-all", "switch-overflow", "switch-step"] {
+    // One expert and several of a token, in both stacks, between them, and in a decoder alone.
+    for name in [
+        "switch-all",
+        "switch-overflow",
+        "palm",
+        "palm-block",
+        "nllb-moe-50",
+        "mixtral",
+    ] {
         for slots in [1, 2, usize::MAX] {
             let (image, case) = (fixture(name, Weights::Int8), short(name));
             let (want, _) = mapped(&image, &case);
@@ -301,17 +162,22 @@ fn polled(
     let session = Session::paged(model, limits, arena.as_mut(), &mut storage, slots);
     let mut session = session.unwrap();
     let mut errors = Vec::new();
-    let mut encoding = session.start(&case.source).unwrap();
-    loop {
-        match encoding.poll() {
-            Ok(Progress::Ready) => break,
-            Ok(Progress::Pending) => {}
-            Err(error) => errors.push(error),
+    let mut hidden = Vec::new();
+    let mut decoder = if model.shape().decoder_only {
+        session.decoder_only().unwrap()
+    } else {
+        let mut encoding = session.start(&case.source).unwrap();
+        loop {
+            match encoding.poll() {
+                Ok(Progress::Ready) => break,
+                Ok(Progress::Pending) => {}
+                Err(error) => errors.push(error),
+            }
         }
-    }
-    let mut encoded = encoding.finish().unwrap();
-    let hidden = bits(encoded.hidden());
-    let mut decoder = encoded.decoder();
+        let mut encoded = encoding.finish().unwrap();
+        hidden = bits(encoded.hidden());
+        encoded.decoder()
+    };
     let mut logits = Vec::new();
     for id in &case.target {
         // `step` says what failed; `poll` goes on from there, `step` begins it anew.
@@ -534,6 +400,33 @@ fn nor_flash_is_read_in_its_own_units() {
     let session = Session::paged(model, limits, arena.as_mut(), &mut storage, 2);
     assert_eq!(outputs(&mut session.unwrap(), &case), want);
     assert!(!storage.device().0.reads.is_empty());
+}
+
+/// The committed image without its experts, and an arena for it: constants of the compiler.
+#[test]
+fn a_resident_part_in_the_program() {
+    const TINY: Model<'static> = include_resident_model!("fixtures/tiny/tiny.palm");
+    const LIMITS: Limits = Limits {
+        source: 5,
+        target: 3,
+        beams: 1,
+    };
+    const BYTES: usize = TINY.paged_arena_bytes(LIMITS, 2);
+    const { assert!(BYTES > TINY.arena_bytes(LIMITS) + 2 * TINY.slot_bytes()) };
+    let file = std::fs::read(common::fixtures().join("tiny/tiny.palm")).unwrap();
+    let image = Aligned::new(&file);
+    let length = TINY.palm().bytes().len();
+    assert_eq!(length, resident(&image).as_ref().len());
+    assert!(!TINY.palm().has_experts());
+    let case = Case {
+        index: 0,
+        source: vec![3, 9, 4, 1, 7],
+        target: vec![0, 8, 2],
+    };
+    let mut arena = Arena::<BYTES>::new();
+    let storage = Embedded::new(Device::new(&image), BASE as u32);
+    let mut session = Session::paged(TINY, LIMITS, arena.as_mut_slice(), storage, 2).unwrap();
+    assert_eq!(outputs(&mut session, &case), mapped(&image, &case).0);
 }
 
 /// A paged source is a value like another: it may be moved, and given any storage.

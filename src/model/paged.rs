@@ -4,9 +4,11 @@
 //! [ the session's plan, rounded up to 16 | slots | marks of the slots ]
 //! ```
 
-use super::{Error, Limits, Model, Session};
+use super::{Decoder, Encoded, Error, Limits, Model, Progress, Session};
 use crate::format::ALIGN;
-use crate::storage::{Paged, Storage, WeightSource, cache_bytes, slot_bytes};
+use crate::storage::{
+    AsyncStorage, Awaited, Paged, Storage, StorageError, WeightSource, cache_bytes, slot_bytes,
+};
 
 impl<'m> Model<'m> {
     /// Bytes of a slot for one expert: the greatest of the file; 0 if there are none.
@@ -64,6 +66,93 @@ impl<'m, 'a, S: Storage> Session<'m, 'a, Paged<'a, S>> {
         storage: S,
         slots: usize,
     ) -> Result<Self, Error> {
+        Self::with_cache(model, limits, (arena, slots), |cache| {
+            let source = Paged::new(model.palm(), storage, slots, cache);
+            (source.slots(), source)
+        })
+    }
+}
+
+impl<'m, 'a, S: AsyncStorage> Session<'m, 'a, Awaited<'a, S>> {
+    /// [`Session::paged`] for storage that is awaited: use [`Session::encode_async`] and
+    /// [`Decoder::step_async`].
+    ///
+    /// # Errors
+    /// As [`Session::paged`].
+    pub fn awaited(
+        model: Model<'m>,
+        limits: Limits,
+        arena: &'a mut [u8],
+        storage: S,
+        slots: usize,
+    ) -> Result<Self, Error> {
+        Self::with_cache(model, limits, (arena, slots), |cache| {
+            let source = Awaited::new(model.palm(), storage, slots, cache);
+            (source.slots(), source)
+        })
+    }
+
+    /// [`Session::encode`], awaiting experts that are in no slot. Dropped before its end, it is
+    /// given up; the session can start over.
+    ///
+    /// # Errors
+    /// As [`Session::encode`].
+    pub async fn encode_async(
+        &mut self,
+        source: &[u32],
+    ) -> Result<Encoded<'_, 'm, 'a, Awaited<'a, S>>, Error> {
+        let mut encoding = self.start(source)?;
+        loop {
+            match encoding.poll() {
+                Ok(Progress::Pending) => {}
+                Ok(Progress::Ready) => return encoding.finish(),
+                Err(error) => load(&mut encoding.session.source, error).await?,
+            }
+        }
+    }
+}
+
+impl<'a, S: AsyncStorage> Decoder<'_, '_, 'a, Awaited<'a, S>> {
+    /// [`Decoder::step`], awaiting experts that are in no slot. Dropped before its end, it is given
+    /// up: the position is used anew by the next step.
+    ///
+    /// # Errors
+    /// As [`Decoder::step`].
+    pub async fn step_async(&mut self, id: u32) -> Result<&[f32], Error> {
+        self.begin(id)?;
+        loop {
+            match self.poll() {
+                Ok(Progress::Pending) => {}
+                Ok(Progress::Ready) => return Ok(self.logits()),
+                Err(error) => load(&mut self.session.source, error).await?,
+            }
+        }
+    }
+}
+
+/// Loads the expert whose absence is the error; any other error stays one.
+async fn load<S: AsyncStorage>(source: &mut Awaited<'_, S>, error: Error) -> Result<(), Error> {
+    match error {
+        Error::Storage {
+            expert,
+            reason: StorageError::Absent,
+        } => {
+            let loaded = source.load().await;
+            loaded.map_err(|reason| Error::Storage { expert, reason })
+        }
+        error => Err(error),
+    }
+}
+
+impl<'m, 'a, S: WeightSource> Session<'m, 'a, S> {
+    /// A session with a source that has a cache of so many slots at the arena's end; `source` makes
+    /// it, and says how many slots it got.
+    fn with_cache(
+        model: Model<'m>,
+        limits: Limits,
+        (arena, slots): (&'a mut [u8], usize),
+        source: impl FnOnce(&'a mut [u8]) -> (usize, S),
+    ) -> Result<Self, Error> {
         let (needed, got) = (model.paged_arena_bytes(limits, slots), arena.len());
         let too_small = Error::ArenaTooSmall { needed, got };
         let plan = model.arena_bytes(limits).checked_next_multiple_of(ALIGN);
@@ -71,17 +160,15 @@ impl<'m, 'a, S: Storage> Session<'m, 'a, Paged<'a, S>> {
         let (arena, cache) = arena.split_at_mut_checked(at).unwrap_or_default();
         // Without enough memory the cache has no slots; what is wrong with limits or alignment is
         // said first.
-        let source = Paged::new(model.palm(), storage, slots, cache);
+        let (made, source) = source(cache);
         match Self::with_source(model, limits, arena, source) {
             Err(Error::ArenaTooSmall { .. }) => Err(too_small),
             Ok(_) if slots == 0 && model.slot_bytes() > 0 => Err(Error::NoSlots),
-            Ok(session) if session.source.slots() == 0 && model.slot_bytes() > 0 => Err(too_small),
+            Ok(_) if made == 0 && model.slot_bytes() > 0 => Err(too_small),
             result => result,
         }
     }
-}
 
-impl<S: WeightSource> Session<'_, '_, S> {
     /// The source of the experts' weights: of a paged session, to reset its counts or to get at its
     /// storage.
     pub const fn source_mut(&mut self) -> &mut S {

@@ -55,6 +55,14 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Nothing was done.
+    pub(super) const ZERO: Self = Self {
+        hits: 0,
+        loads: 0,
+        failures: 0,
+        bytes_read: 0,
+    };
+
     /// Hits as a share of all experts that were asked for and given; 0 if there were none.
     pub fn hit_rate(&self) -> f32 {
         let all = self.hits.saturating_add(self.loads);
@@ -111,10 +119,13 @@ impl<'c> Cache<'c> {
         self.marks.len()
     }
 
-    /// The slot that holds expert `index`, marked as used now.
-    pub fn find(&mut self, index: u32) -> Option<usize> {
+    /// The slot that holds expert `index`, marked as used now; a hit, unless it was `loaded` for
+    /// this very call.
+    pub fn find(&mut self, index: u32, loaded: bool) -> Option<usize> {
         let slot = self.marks.iter().position(|[held, _]| *held == index)?;
-        self.statistics.hits = self.statistics.hits.saturating_add(1);
+        if !loaded {
+            self.statistics.hits = self.statistics.hits.saturating_add(1);
+        }
         self.touch(slot, index);
         Some(slot)
     }

@@ -7,14 +7,17 @@
 //! * [`Mapped`]: the whole image lies in memory.
 //! * [`Paged`]: an expert is read when a layer has chosen it, into one of N slots, and stays there
 //!   until its slot is the one that was not used for longest. Its CRC is checked at every load.
+//! * [`Awaited`]: the same for drivers that are `async`.
 //!
 //! A [`Storage`] is anything that can be read at an offset; [`Embedded`] and [`NorFlash`] make one
 //! of a device with an `embedded-storage` driver.
 
+mod awaited;
 mod cache;
 mod device;
 mod paged;
 
+pub use awaited::{AsyncStorage, Awaited};
 pub use cache::Statistics;
 pub(crate) use cache::{cache_bytes, slot_bytes};
 pub use device::{Embedded, NorFlash, Storage};

@@ -39,12 +39,7 @@ impl<'c, S: Storage> Paged<'c, S> {
 
     /// Counts from zero again; the cache keeps what it has.
     pub const fn reset_statistics(&mut self) {
-        self.cache.statistics = Statistics {
-            hits: 0,
-            loads: 0,
-            failures: 0,
-            bytes_read: 0,
-        };
+        self.cache.statistics = Statistics::ZERO;
     }
 
     /// The storage.
@@ -60,7 +55,7 @@ impl<'c, S: Storage> Paged<'c, S> {
 
 impl<S: Storage> WeightSource for Paged<'_, S> {
     fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
-        let slot = match self.cache.find(index) {
+        let slot = match self.cache.find(index, false) {
             Some(slot) => slot,
             None => {
                 let slot = self.cache.claim();

@@ -1,6 +1,8 @@
 //! What the integration tests share: fixtures, converted models, runs, distances.
 #![allow(dead_code)]
 
+pub mod device;
+
 use palmtop::storage::WeightSource;
 use palmtop::{Limits, Model, NoTrace, RouteTrace, Session};
 use palmtop_convert::{Options, Weights};

@@ -16,6 +16,7 @@ mod kernels;
 #[allow(dead_code)]
 #[path = "../../../tests/common/known_plans.rs"]
 mod known_plans;
+mod mixture;
 mod model;
 mod storage;
 mod text;
@@ -67,7 +68,7 @@ fn nth(numbers: &[u32], index: usize) -> u32 {
 }
 
 /// Everything, each in a function of its own, so that what one has checked is not known in another.
-static CALLS: [fn(&mut Opaque); 23] = [
+static CALLS: [fn(&mut Opaque); 26] = [
     format::parse,
     format::view,
     format::verify,
@@ -87,6 +88,9 @@ static CALLS: [fn(&mut Opaque); 23] = [
     model::traced,
     model::other_source,
     model::search,
+    mixture::mixture,
+    mixture::dispatch,
+    storage::awaited,
     storage::paged,
     storage::adapters,
     text::tokenizer,

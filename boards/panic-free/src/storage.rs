@@ -1,10 +1,13 @@
 //! Experts from storage.
 
+use core::future::Future;
 use core::hint::black_box;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
 
 use embedded_storage::ReadStorage;
 use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
-use palmtop::storage::{Embedded, NorFlash, Storage, WeightSource};
+use palmtop::storage::{AsyncStorage, Embedded, NorFlash, Storage, WeightSource};
 use palmtop::{Model, Session};
 
 use crate::Opaque;
@@ -80,6 +83,46 @@ pub fn paged(opaque: &mut Opaque) {
     black_box(source.storage());
     source.reset_statistics();
     let _ = black_box(source.expert(limits.source, &model.palm().expert(limits.target)));
+}
+
+impl AsyncStorage for Any {
+    type Error = u32;
+
+    async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), u32> {
+        self.fill(offset, bytes).ok_or(offset)
+    }
+}
+
+/// Polls once: these futures wait for nothing.
+fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// An awaited session.
+pub fn awaited(opaque: &mut Opaque) {
+    let (Ok(model), limits) = (Model::parse_resident(opaque.bytes), limits(opaque)) else {
+        return;
+    };
+    let (slots, storage) = (opaque.number(3) as usize, Any(opaque.bytes));
+    let session = Session::awaited(model, limits, opaque.arena, storage, slots);
+    let Ok(mut session) = black_box(session) else {
+        return;
+    };
+    if let Some(Ok(encoded)) = now(session.encode_async(opaque.ids)) {
+        let mut decoder = encoded.decoder();
+        for &id in opaque.numbers {
+            let _ = black_box(now(decoder.step_async(id)).is_some());
+        }
+    }
+    let source = session.source_mut();
+    let _ = black_box(now(source.load()));
+    black_box((source.slots(), source.statistics(), source.is_paged()));
+    black_box(source.take_error());
+    black_box(source.storage());
+    source.reset_statistics();
 }
 
 /// Reads through the adapters.

@@ -2,10 +2,11 @@
 //! in the shapes that the check asks for.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use palmtop::format::{FeedForwardKind, Palm, crc32};
 
 use crate::emulate::{self, Weights};
 use crate::process::{capture, host_cargo};
@@ -55,6 +56,38 @@ pub fn random(name: &str, arguments: &[&str]) -> Result<PathBuf> {
         bail!("{name} cannot be made:\n{}", output.tail(20));
     }
     Ok(file)
+}
+
+/// A copy of a model whose routers are zeros, so that each token is a tie and takes the first
+/// experts: what it computes does not depend on how many experts there are.
+pub fn with_tied_routers(path: &Path) -> Result<PathBuf> {
+    let mut bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    let palm = Palm::parse(&bytes).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+    let header = *palm.header();
+    let mut routers = Vec::new();
+    for layer in (0..header.layer_count()).map(|index| palm.layer(index)) {
+        let router = palm.tensor(layer.router);
+        if let (FeedForwardKind::Mixture, Some(tensor)) = (layer.ff_kind, router) {
+            let start = tensor.offset as usize;
+            routers.push(start..start + (tensor.rows * tensor.stride) as usize);
+        }
+    }
+    for router in routers {
+        bytes[router].fill(0);
+    }
+    // The CRCs of the resident part, which is the first section, and of the head.
+    let (start, length) = (
+        header.resident.offset as usize,
+        header.resident.len as usize,
+    );
+    let crc = crc32(&bytes[start..start + length]);
+    bytes[32..36].copy_from_slice(&crc.to_le_bytes());
+    let end = header.head_len as usize - 4;
+    let crc = crc32(&bytes[..end]);
+    bytes[end..end + 4].copy_from_slice(&crc.to_le_bytes());
+    let tied = path.with_extension("tied.palm");
+    fs::write(&tied, bytes)?;
+    Ok(tied)
 }
 
 /// Where made models lie.
