@@ -336,22 +336,26 @@ def series(shown, following):
 
 
 def generation(kind, rng, part, noise):
+    """Tests show four items of a series, training three to six."""
     wording = T.pick("pattern", part, rng)[1]
+    n = rng.choice((3, 4, 4, 4, 5, 6)) if part == "train" else 4
     if kind == "count":
         def make():
             step = rng.randint(1, 12)
             start = rng.randint(0, 150)
-            return start, (step if rng.random() < 0.6 or start < 6 * step else -step)
+            return start, (step if rng.random() < 0.6 or start < (n + 2) * step else -step)
         start, step = pick_value(make, part)
-        items = [start + step * i for i in range(7)]
-        text = series(items[:4], items[4:])
+        items = [start + step * i for i in range(n + 3)]
+        text = series(items[:n], items[n:])
     elif kind == "letters":
         def make():
             step = rng.choice((1, 1, 2, 2, 3, -1, -2))
-            return rng.randrange(max(0, -6 * step), min(26, 26 - 6 * step)), step
+            while (n + 2) * abs(step) > 25:
+                step = rng.choice((1, -1, 2, -2))
+            return rng.randrange(max(0, -(n + 2) * step), min(26, 26 - (n + 2) * step)), step
         start, step = pick_value(make, part)
-        items = [chr(97 + start + step * i) for i in range(7)]
-        text = series(items[:4], items[4:])
+        items = [chr(97 + start + step * i) for i in range(n + 3)]
+        text = series(items[:n], items[n:])
     elif kind == "repeat":
         def make():
             n = rng.choice((2, 2, 3, 3, 4))
@@ -365,9 +369,9 @@ def generation(kind, rng, part, noise):
         items = [motif[i % n] for i in range(shown + 3)]
         text = series(items[:shown], items[shown:])
     elif kind == "pairs":
-        letter, start = pick_value(lambda: (rng.randrange(20), rng.randint(1, 40)), part)
-        items = [f"{chr(97 + letter + i)}{start + i}" for i in range(7)]
-        text = series(items[:4], items[4:])
+        letter, start = pick_value(lambda: (rng.randrange(24 - n), rng.randint(1, 40)), part)
+        items = [f"{chr(97 + letter + i)}{start + i}" for i in range(n + 3)]
+        text = series(items[:n], items[n:])
     elif kind == "calendar":
         names = T.words["words.day"] if rng.random() < 0.5 else MONTHS
         start, back = rng.randrange(len(names)), rng.random() < 0.25
@@ -404,7 +408,7 @@ def said_values(template, rng, part):
         k = m.group(1)
         if k == "time":
             return a_time(rng, part)[0]
-        k = {"P": "good", "N": "bad", "s": "subject"}.get(k, k)
+        k = {"P": "good", "N": "bad", "s": "subject", "S": "whose"}.get(k, k)
         return word(k, rng, part, 0.3 if k in ("person", "city") else 0)
     return re.sub(r"\{(\w+)\}", one, template)
 
@@ -428,6 +432,9 @@ def classification(kind, rng, part, noise):
         if bare(longer) not in KEPT:
             said = longer
     said = said_values(said, rng, part)
+    said = said[0].upper() + said[1:]
+    if part == "train" and rng.random() < 0.15:
+        said = said.rstrip(".!?") + rng.choice(("", "!", "."))
     if rng.random() < noise:
         said = noisy(said, rng)
     # Half of the tests keep a known instruction: what is held out is always the sentence.
