@@ -17,8 +17,9 @@ use crate::toolchain::{self, Toolchain};
 use crate::workspace;
 
 /// Fixtures with random weights that every board runs: two families with experts or dense layers,
-/// pre-norm, and one post-norm with learned positions.
-const FIXTURES: [&str; 3] = ["switch", "t5", "bart"];
+/// pre-norm, one post-norm with learned positions, one whose tokens have two experts and are
+/// dropped, and one with a mixture block of whole layers, rotary positions and shared key heads.
+const FIXTURES: [&str; 5] = ["switch", "t5", "bart", "nllb-moe-50", "palm-layers"];
 
 /// Most stack that a run may take on a Cortex-M4F, the firmware's own frames included.
 const STACK_AIM: u64 = 4096;
@@ -30,6 +31,13 @@ const WORDS: &str = include_str!("words.txt");
 const WORD_LIMITS: Limits = Limits {
     source: 32,
     target: 48,
+    beams: 1,
+};
+
+/// Longest source and target of the prompts of many tasks.
+const TASK_LIMITS: Limits = Limits {
+    source: 96,
+    target: 96,
     beams: 1,
 };
 
@@ -47,9 +55,15 @@ pub struct Args {
     /// The first so many words.
     #[arg(long, default_value_t = 100)]
     words: usize,
-    /// A file of words, one per line; a built-in list if absent.
+    /// A file of texts, one per line, up to the first tab; a built-in list of words if absent.
     #[arg(long)]
     file: Option<PathBuf>,
+    /// Most source tokens.
+    #[arg(long, default_value_t = WORD_LIMITS.source)]
+    source: u32,
+    /// Most target positions.
+    #[arg(long, default_value_t = WORD_LIMITS.target)]
+    target: u32,
 }
 
 /// Compares the logits of words on emulated boards with the host's.
@@ -59,16 +73,27 @@ pub fn run(args: &Args) -> Result<()> {
         Some(file) => fs::read_to_string(file).with_context(|| file.display().to_string())?,
         None => WORDS.to_owned(),
     };
-    let words: Vec<&str> = text.lines().take(args.words).collect();
+    let words: Vec<&str> = texts(&text).take(args.words).collect();
     let model = emulate::palm_file(&args.model, args.weights)?;
+    let limits = Limits {
+        source: args.source,
+        target: args.target,
+        ..WORD_LIMITS
+    };
     for &board in &args.boards {
         println!(
             "{}: {}",
             board.name(),
-            compare_words(board, &toolchain, &model, &words)?
+            compare_texts(board, &toolchain, &model, &words, limits)?
         );
     }
     Ok(())
+}
+
+/// The texts of a file: its lines up to their first tab.
+fn texts(file: &str) -> impl Iterator<Item = &str> {
+    file.lines()
+        .map(|line| line.split_once('\t').map_or(line, |(text, _)| text))
 }
 
 /// Small models with odd shapes, int8 and f16: the host's ids, bits and arena bytes.
@@ -159,29 +184,42 @@ fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<Report> {
 pub fn same_bits(board: Board, toolchain: &Toolchain, words: usize) -> Result<String> {
     let words: Vec<&str> = WORDS.lines().take(words).collect();
     let model = emulate::palm_file(&bench::shipped(), Weights::Int8)?;
-    compare_words(board, toolchain, &model, &words)
+    compare_texts(board, toolchain, &model, &words, WORD_LIMITS)
 }
 
-fn compare_words(
+/// Held-out prompts through the model of many tasks, some of each task: the host's bits.
+pub fn tasks(board: Board, toolchain: &Toolchain, prompts: usize) -> Result<String> {
+    let folder = workspace::root().join("tools/zoo/tasks");
+    let file = folder.join("eval/heldout20.tsv");
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let all: Vec<&str> = texts(&text).collect();
+    let step = (all.len() / prompts.max(1)).max(1);
+    let some: Vec<&str> = all.iter().copied().step_by(step).take(prompts).collect();
+    let model = emulate::palm_file(&folder, Weights::Int8)?;
+    compare_texts(board, toolchain, &model, &some, TASK_LIMITS)
+}
+
+fn compare_texts(
     board: Board,
     toolchain: &Toolchain,
     path: &Path,
-    words: &[&str],
+    texts: &[&str],
+    limits: Limits,
 ) -> Result<String> {
     let firmware = board.build(toolchain)?;
     let host = Host::open(path)?;
     let mut request = Request {
-        source: WORD_LIMITS.source,
-        target: WORD_LIMITS.target,
+        source: limits.source,
+        target: limits.target,
         ..Request::default()
     };
     let mut expected = Vec::new();
-    for word in words {
-        let source = host.ids(word, WORD_LIMITS.source)?;
-        let wanted = host.greedy_logits(&source, WORD_LIMITS)?;
+    for text in texts {
+        let source = host.ids(text, limits.source)?;
+        let wanted = host.greedy_logits(&source, limits)?;
         let forced = Some(wanted.fed.clone());
         request.inputs.push(Input {
-            source: Source::Text((*word).to_owned()),
+            source: Source::Text((*text).to_owned()),
             forced,
             logits: true,
         });
@@ -202,8 +240,8 @@ fn compare_words(
         .flat_map(|run| &run.token_instructions)
         .sum::<u64>();
     Ok(format!(
-        "{} words, {steps} steps equal; {} instructions per encoding, {} per token, stack {}",
-        words.len(),
+        "{} texts, {steps} steps equal; {} instructions per encoding, {} per token, stack {}",
+        texts.len(),
         grouped(encoder),
         grouped(token / steps.max(1) as u64),
         grouped(report.stack_bytes),

@@ -21,6 +21,10 @@ const EMULATORS: [(&str, &str); 2] = [
 /// Debian's packages with which `core` can be built from source.
 const SOURCE_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 
+/// Browsers in which the page of `palmtop report` is tested, and Debian's packages for one.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+const BROWSER_PACKAGES: [&str; 2] = ["chromium", "fonts-dejavu-core"];
+
 /// Options of `setup`.
 #[derive(clap::Args, Default)]
 pub struct Args {
@@ -44,6 +48,9 @@ pub fn run(args: &Args) -> Result<()> {
             .filter(|(program, _)| !process::runs(program))
             .map(|e| e.1),
     );
+    if !BROWSERS.iter().any(|program| process::runs(program)) {
+        wanted.extend(BROWSER_PACKAGES);
+    }
     if !wanted.is_empty() && !args.check {
         install(&wanted);
     }
@@ -72,6 +79,14 @@ fn report() -> Result<()> {
                  `brew install qemu`"
             ));
         }
+    }
+    match BROWSERS.iter().find(|program| process::runs(program)) {
+        Some(program) => println!("browser  {program}"),
+        None => println!(
+            "browser  none: the test that looks at the page of `palmtop report` will be skipped. \
+             Debian: `apt-get install {}`",
+            BROWSER_PACKAGES.join(" ")
+        ),
     }
     if missing.is_empty() {
         return Ok(());

@@ -226,6 +226,9 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             || board_tests::same_bits(board, toolchain, words),
         );
     }
+    steps.step("six tasks on m4f: the host's bits", || {
+        board_tests::tasks(Board::M4f, toolchain, 6)
+    });
 }
 
 /// Experts: read on demand, and read no more often than need be.
