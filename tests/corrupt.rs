@@ -15,7 +15,7 @@ use common::{Aligned, convert};
 use palmtop::format::{FormatError, HEADER_LEN, NONE32, Palm, crc32};
 use palmtop::text::Tokenizer;
 use palmtop::{Limits, Model, Session};
-use palmtop_convert::Weights;
+use palmtop_convert::{ExpertWeights, Options, Weights};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -28,6 +28,14 @@ fn images() -> Vec<(String, Vec<u8>)> {
         for weights in [Weights::Int8, Weights::F16, Weights::F32] {
             let image = convert(&folder, weights).as_ref().to_vec();
             images.push((format!("{name} {weights}"), image));
+        }
+        if tiny.family == tiny::Family::Palm {
+            let options = Options {
+                experts: Some(ExpertWeights::Int4),
+                ..Options::default()
+            };
+            let image = palmtop_convert::convert(&folder, &options, &mut ()).unwrap();
+            images.push((format!("{name} int4"), image.bytes));
         }
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -297,12 +305,16 @@ fn use_image(image: &[u8]) -> Used {
     let mut arena = Aligned::filled(needed, 0xA5);
     let mut session = Session::new(model, limits, arena.as_mut()).unwrap();
     let source: Vec<u32> = (0..limits.source).map(|id| id * 3 % header.vocab).collect();
-    let mut encoded = session.encode(&source).unwrap();
-    assert_eq!(
-        encoded.hidden().len(),
-        source.len() * header.d_model as usize
-    );
-    let mut decoder = encoded.decoder();
+    let mut decoder = if header.decoder_only {
+        session.decoder_only().unwrap()
+    } else {
+        let mut encoded = session.encode(&source).unwrap();
+        assert_eq!(
+            encoded.hidden().len(),
+            source.len() * header.d_model as usize
+        );
+        encoded.decoder()
+    };
     for _ in 0..limits.target {
         let logits = decoder.step(header.decoder_start).unwrap();
         assert_eq!(logits.len(), header.vocab as usize);

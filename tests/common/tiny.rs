@@ -13,6 +13,7 @@ pub enum Family {
     T5,
     Switch,
     Bart,
+    Palm,
 }
 
 /// Sizes of a tiny checkpoint.
@@ -38,7 +39,7 @@ pub struct Tiny {
 }
 
 /// A few kilobytes of each family, every optional part in at least one of them.
-pub const SMALLEST: [(&str, Tiny); 4] = [
+pub const SMALLEST: [(&str, Tiny); 5] = [
     (
         "t5",
         Tiny {
@@ -71,6 +72,17 @@ pub const SMALLEST: [(&str, Tiny); 4] = [
             family: Family::Bart,
             heads: 2,
             d_kv: 2,
+            ..LEAST
+        },
+    ),
+    (
+        "palm",
+        Tiny {
+            family: Family::Palm,
+            heads: 2,
+            d_kv: 2,
+            experts: 3,
+            capacity: 2,
             ..LEAST
         },
     ),
@@ -178,6 +190,7 @@ impl Tiny {
         };
         let config = match self.family {
             Family::Bart => self.bart(&mut weights),
+            Family::Palm => self.palm(&mut weights),
             Family::T5 | Family::Switch => self.t5(&mut weights),
         };
         let config = serde_json::to_string_pretty(&config).unwrap();
@@ -274,6 +287,68 @@ impl Tiny {
             w.matrix(&format!("{name}.wi"), self.d_ff, self.d_model);
             w.matrix(&format!("{name}.wo"), self.d_model, self.d_ff);
         }
+    }
+
+    /// Two experts a token in every layer; between the stacks one of two experts that are whole
+    /// layers.
+    fn palm(&self, w: &mut Weights) -> Value {
+        const POSITIONS: usize = 6;
+        let (d, inner) = (self.d_model, self.heads * self.d_kv);
+        w.add("shared.weight", &[self.vocab, d], 0.0, 1.0);
+        let attention = |w: &mut Weights, name: &str| {
+            for (part, rows) in [("q", inner), ("k", self.d_kv), ("v", self.d_kv)] {
+                w.matrix(&format!("{name}.{part}_proj"), rows, d);
+            }
+            w.matrix(&format!("{name}.o_proj"), d, inner);
+        };
+        let gated = |w: &mut Weights, name: &str| {
+            w.matrix(&format!("{name}.gate_proj"), self.d_ff, d);
+            w.matrix(&format!("{name}.up_proj"), self.d_ff, d);
+            w.matrix(&format!("{name}.down_proj"), d, self.d_ff);
+        };
+        for (stack, layers) in [
+            ("encoder", self.encoder_layers),
+            ("decoder", self.decoder_layers),
+        ] {
+            for layer in 0..layers {
+                let layer = format!("{stack}.layers.{layer}");
+                attention(w, &format!("{layer}.self_attn"));
+                if stack == "decoder" {
+                    attention(w, &format!("{layer}.cross_attn"));
+                    w.norm(&format!("{layer}.self_norm"), d, false);
+                }
+                w.norm(&format!("{layer}.norm"), d, false);
+                w.matrix(&format!("{layer}.moe.router"), self.experts, d);
+                for expert in 0..self.experts {
+                    gated(w, &format!("{layer}.moe.experts.{expert}"));
+                }
+            }
+            w.norm(&format!("{stack}.final_norm"), d, false);
+        }
+        w.norm("mixture.norm", d, false);
+        w.matrix("mixture.router", 2, d);
+        for expert in 0..2 {
+            let name = format!("mixture.experts.{expert}");
+            attention(w, &format!("{name}.self_attn"));
+            gated(w, &format!("{name}.mlp"));
+        }
+        let all = |layers: usize| (0..layers).collect::<Vec<_>>();
+        json!({
+            "architectures": ["PalmMoeForConditionalGeneration"], "model_type": "palm_moe",
+            "d_model": d, "vocab_size": self.vocab, "num_heads": self.heads, "num_kv_heads": 1,
+            "head_dim": self.d_kv, "num_encoder_layers": self.encoder_layers,
+            "num_decoder_layers": self.decoder_layers, "d_ff": self.d_ff,
+            "num_experts": self.experts, "num_experts_per_tok": 2, "expert_d_ff": self.d_ff,
+            "encoder_sparse_layers": all(self.encoder_layers),
+            "decoder_sparse_layers": all(self.decoder_layers),
+            "expert_capacity": self.capacity,
+            "mixture": {
+                "num_experts": 2, "num_experts_per_tok": 1, "kind": "layer", "d_ff": self.d_ff,
+            },
+            "rope_theta": 10000.0, "max_positions": POSITIONS, "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": true, "pad_token_id": 0, "eos_token_id": 1,
+            "decoder_start_token_id": 0,
+        })
     }
 
     fn bart(&self, w: &mut Weights) -> Value {
