@@ -30,7 +30,9 @@ impl<S: AsyncStorage + ?Sized> AsyncStorage for &mut S {
 ///
 /// Nothing awaits inside a unit of work. An expert that is in no slot is [`StorageError::Absent`];
 /// [`Awaited::load`] reads it, and the unit of work is repeated. `encode_async` and `step_async` of
-/// a session do that.
+/// a session do that. They have the one panic that the language puts into every `async` function,
+/// for who polls it after its end; firmware that wants none at all polls the session and loads by
+/// other means.
 #[derive(Debug)]
 pub struct Awaited<'c, S: AsyncStorage> {
     storage: S,

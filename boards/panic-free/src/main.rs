@@ -6,7 +6,8 @@
 //! `control`, which must fail. The program is never run.
 //!
 //! Not called: `Display` of the error types, since `core::fmt` is not free of panics; firmware that
-//! must not panic matches on the variants. A new public function of the core gets a call here.
+//! must not panic matches on the variants. And `async` functions: the language puts a panic into
+//! each, for who polls it after its end. A new public function of the core gets a call here.
 #![no_std]
 #![no_main]
 

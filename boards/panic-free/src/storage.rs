@@ -1,9 +1,6 @@
 //! Experts from storage.
 
-use core::future::Future;
 use core::hint::black_box;
-use core::pin::pin;
-use core::task::{Context, Poll, Waker};
 
 use embedded_storage::ReadStorage;
 use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
@@ -93,15 +90,7 @@ impl AsyncStorage for Any {
     }
 }
 
-/// Polls once: these futures wait for nothing.
-fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    }
-}
-
-/// An awaited session.
+/// An awaited session, without what is `async`.
 pub fn awaited(opaque: &mut Opaque) {
     let (Ok(model), limits) = (Model::parse_resident(opaque.bytes), limits(opaque)) else {
         return;
@@ -111,14 +100,8 @@ pub fn awaited(opaque: &mut Opaque) {
     let Ok(mut session) = black_box(session) else {
         return;
     };
-    if let Some(Ok(encoded)) = now(session.encode_async(opaque.ids)) {
-        let mut decoder = encoded.decoder();
-        for &id in opaque.numbers {
-            let _ = black_box(now(decoder.step_async(id)).is_some());
-        }
-    }
+    let _ = black_box(session.encode(opaque.ids).is_ok());
     let source = session.source_mut();
-    let _ = black_box(now(source.load()));
     black_box((source.slots(), source.statistics(), source.is_paged()));
     black_box(source.take_error());
     black_box(source.storage());
