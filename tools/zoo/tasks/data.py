@@ -28,13 +28,13 @@ TASKS = ("qa", "dialogue", "generation", "translation", "classification", "extra
 
 # Share of each kind among the supervised examples, in parts.
 MIX = {
-    "qa.capital": 7, "qa.currency": 5, "qa.language": 5, "qa.unknown": 5, "qa.context": 5,
-    "dialogue.say": 2, "dialogue.slot": 9, "dialogue.book": 3,
-    "generation.count": 12, "generation.letters": 4, "generation.repeat": 4, "generation.pairs": 2,
+    "qa.capital": 5, "qa.currency": 4, "qa.language": 4, "qa.unknown": 4, "qa.context": 4,
+    "dialogue.say": 2, "dialogue.slot": 6, "dialogue.book": 2,
+    "generation.count": 14, "generation.letters": 4, "generation.repeat": 6, "generation.pairs": 2,
     "generation.calendar": 1, "generation.grow": 1,
-    "translation.name": 14, "translation.phrase": 3, "translation.number": 5,
-    "classification.intent": 7, "classification.sentiment": 8,
-    "extraction.slots": 16,
+    "translation.name": 10, "translation.phrase": 2, "translation.number": 5,
+    "classification.intent": 7, "classification.sentiment": 10,
+    "extraction.slots": 12,
 }
 NOISE = {"qa": 0.25, "dialogue": 0.1, "translation": 0.1, "classification": 0.12}
 

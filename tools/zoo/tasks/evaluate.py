@@ -123,7 +123,7 @@ def shares(model, sets, said):
     return {g: {t: (100 * c / c.sum()).tolist() for t, c in by.items()} for g, by in counts.items()}
 
 
-def experts(model, sets, said, limit=100):
+def experts(model, sets, said, limit=40):
     part = shares(model, sets, said)
     for g, by in part.items():
         print(f"Expert shares, {g}:\n")

@@ -85,6 +85,16 @@ def answer(model, prompts, size=48):
     return out
 
 
+def write(out, cfg, weights, dtype=torch.bfloat16):
+    """A model folder. Its tokenizer joins characters without a space between them."""
+    export.folder(out, cfg, weights, data.vocabulary(), dtype, data.MAX_CHARS, lower=False)
+    path = Path(out) / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["decoder"] = {"type": "Fuse"}
+    export.replace(path, lambda p: p.write_text(
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     trainer.options(p)
@@ -132,7 +142,7 @@ def main():
                 print(f"    {name}: {rows[i][1]} -> {said[i]} (not {rows[i][2][0]})")
         if args.snapshot:
             new, old = args.snapshot + ".new", args.snapshot + ".old"
-            run.write(new, torch.bfloat16)
+            write(new, cfg, model.state_dict())
             shutil.rmtree(old, ignore_errors=True)
             if os.path.exists(args.snapshot):
                 os.rename(args.snapshot, old)
@@ -141,7 +151,7 @@ def main():
         return {"all": round(100 * right / total, 1), **scores}
 
     run.fit(epoch, collate, evaluate)
-    run.write(Path(args.out) / "model", torch.bfloat16)
+    write(Path(args.out) / "model", cfg, run.ema.state_dict())
 
 
 if __name__ == "__main__":
