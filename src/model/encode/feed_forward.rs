@@ -139,6 +139,12 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (mut expert, mut token) = (expert, token);
         let mut count = 0;
         while expert < record.experts && count == 0 {
+            // No token asked for it: the choices need not be searched.
+            let asked = dispatch.counts.get(usize::from(expert));
+            if asked.is_none_or(|count| *count == 0) {
+                (expert, token) = (expert + 1, 0);
+                continue;
+            }
             while token < len && count < rows {
                 let (choices, weights) = dispatch.of(token);
                 let place = choices.iter().position(|choice| *choice == expert);

@@ -118,7 +118,8 @@ pub struct Options {
     pub source: Option<u32>,
     /// Default limit of target tokens; `None`: 64, or what the model can take.
     pub target: Option<u32>,
-    /// Token rows of a batch, 1 to 16; `None`: as many as fit a buffer of 16 KiB.
+    /// Token rows of a batch, 1 to 16; `None`: 16 where there are experts, so that an expert is read
+    /// once for 16 tokens, else as many as fit a buffer of 16 KiB.
     pub tile: Option<u8>,
     /// Whether integer weights are equalized (same function, smaller rounding error).
     pub equalize: bool,
@@ -224,7 +225,8 @@ pub fn convert(
     })
 }
 
-/// Rows of a batch: as many as make a buffer of the widest activation at most 16 KiB, up to 16.
+/// Rows of a batch: 16 with experts, so that one is read once for 16 tokens; else as many as make a
+/// buffer of the widest activation at most 16 KiB, up to 16.
 fn tile(graph: &Graph, asked: Option<u8>) -> Result<u8, ConvertError> {
     const BUFFER: usize = 16 * 1024;
     match asked {
@@ -234,8 +236,16 @@ fn tile(graph: &Graph, asked: Option<u8>) -> Result<u8, ConvertError> {
             found: u32::from(tile),
             remedy: "1 to 16 rows are possible".to_owned(),
         }),
+        None if has_experts(graph) => Ok(16),
         None => Ok((BUFFER / (widest(graph).max(1) * size_of::<f32>())).clamp(1, 16) as u8),
     }
+}
+
+/// Whether any layer, or the space between the stacks, has experts.
+fn has_experts(graph: &Graph) -> bool {
+    let mut layers = graph.encoder.layers.iter().chain(&graph.decoder.layers);
+    let is_mixture = |layer: &graph::Layer| matches!(layer.feed_forward, FeedForward::Mixture(_));
+    graph.mixture_block.is_some() || layers.any(is_mixture)
 }
 
 /// The widest activation inside a sublayer.
