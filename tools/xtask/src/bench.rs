@@ -12,7 +12,7 @@ use crate::{process, toolchain, workspace};
 
 /// The shipped model.
 pub fn shipped() -> PathBuf {
-    workspace::root().join("tools/zoo/g2p-switch")
+    workspace::root().join("tools/zoo/g2p")
 }
 
 /// Options of `bench`.
