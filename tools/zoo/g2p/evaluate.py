@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Word and phoneme error rates of a model folder on its test.tsv, by greedy decoding.
 
-    python evaluate.py [FOLDER] [--words test.tsv] [--limit N] [--failures N] [--experts] [--json FILE]
+    python evaluate.py [FOLDER] [--words test.tsv] [--limit N] [--failures N] [--experts N]
 
 WER: share of words whose output is none of the listed pronunciations. PER: sum of the
 smallest edit distance per word, over the sum of the lengths of those same variants.
---experts: also force one expert of a layer, and knock one out, and score again.
+--experts: also force one expert of a layer, and knock one out, and score N words again.
 """
 
 import argparse

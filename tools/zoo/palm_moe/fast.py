@@ -55,7 +55,8 @@ def build(head_dim):
         so = Path(tmp) / "fast.so"
         cmd = [cc, "-O3", "-march=native", "-ffast-math", "-mprefer-vector-width=512",
                "-shared", "-fPIC", f"-DDK={head_dim}",
-               *(["-DBF16"] if ACT == torch.bfloat16 else []), "-o", str(so), str(Path(__file__).with_name("fast.c")), "-lm"]
+               *(["-DBF16"] if ACT == torch.bfloat16 else []),
+               "-o", str(so), str(Path(__file__).with_name("fast.c")), "-lm"]
         done = subprocess.run(cmd, capture_output=True, text=True)
         if done.returncode:
             print(f"fast.c does not compile, using plain PyTorch: {done.stderr[:500]}")
