@@ -1,8 +1,9 @@
 /* Fused kernels for training on one CPU core: multi-query attention over short sequences with
  * rotary positions, gated experts, top-k router, residual + dropout + RMS norm. Activations
  * (`act`) are float32, or bfloat16 (stored as uint16_t) with -DBF16; the residual stream, the
- * statistics, the router and all sums are float32. Dropout masks are a hash of (seed, position), computed again in the backward pass
- * instead of being stored. Built by fast.py with -DDK=<head_dim>, a multiple of 32. */
+ * statistics, the router and all sums are float32. Dropout masks are a hash of (seed, position),
+ * computed again in the backward pass instead of being stored. Built by fast.py with
+ * -DDK=<head_dim>, a multiple of 32. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
