@@ -138,12 +138,14 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let gates: &mut [f32] = low.take(rows);
         let (mut expert, mut token) = (expert, token);
         let mut count = 0;
-        while expert < record.experts && count == 0 {
-            // No token asked for it: the choices need not be searched.
-            let asked = dispatch.counts.get(usize::from(expert));
-            if asked.is_none_or(|count| *count == 0) {
-                (expert, token) = (expert + 1, 0);
-                continue;
+        while count == 0 {
+            // Choices are searched only for experts that some token asked for.
+            let (from, end) = (usize::from(expert), usize::from(record.experts));
+            let asked = dispatch.counts.get(from..end).unwrap_or_default();
+            match asked.iter().position(|count| *count > 0) {
+                Some(0) => {}
+                Some(skipped) => (expert, token) = (expert.saturating_add(skipped as u16), 0),
+                None => break,
             }
             while token < len && count < rows {
                 let (choices, weights) = dispatch.of(token);
