@@ -96,7 +96,7 @@ def nearest(sets, examples=300_000, chunk=12_000):
 
 
 def table(head, rows):
-    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    print("| " + " | ".join(map(str, head)) + " |\n|" + "---|" * len(head))
     for row in rows:
         print("| " + " | ".join(str(c) for c in row) + " |")
     print(flush=True)
@@ -128,7 +128,7 @@ def experts(model, sets, said, limit=40):
     for g, by in part.items():
         print(f"Expert shares, {g}:\n")
         m = len(by["all"])
-        table(["", *range(m)], [(t, *(f"{x:.1f} %" for x in by[t])) for t in ("all", *data.TASKS)])
+        table(["", *range(m)], [(t, *(f"{x:.1f} %" for x in by[t])) for t in ("all", *data.TASKS) if t in by])
     few = {n: rows[:limit] for n, rows in sets.items()}
 
     def score():
