@@ -25,7 +25,7 @@ pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
 }
 
 /// Weights that are widened at once, and then meet every row of a batch.
-const CHUNK: usize = 32;
+const CHUNK: usize = 16;
 
 /// For each row r of `rows` (at r · `stride`; as many as `sums`, at most 16): `sums[r]` = the
 /// [`dot`] of the row and `weights`. Each weight is read once.
@@ -60,12 +60,18 @@ fn dot_rows_by<B: Copy>(
             let start = row.saturating_mul(stride).saturating_add(first);
             let row = rows.get(start..).unwrap_or_default();
             let row = row.get(..chunk.len()).unwrap_or_default();
-            add_products(lanes, row, wide, |w| w);
+            add_chunk(lanes, row, wide);
         }
     }
-    for (sum, lanes) in sums.iter_mut().zip(lanes) {
-        *sum = tree(lanes);
+    for (sum, lanes) in sums.iter_mut().zip(&lanes) {
+        *sum = tree(*lanes);
     }
+}
+
+/// Adds the products of a chunk; by itself, so that it shares no stack with the lanes of a batch.
+#[inline(never)]
+fn add_chunk(lanes: &mut [f32; LANES], row: &[f32], weights: &[f32]) {
+    add_products(lanes, row, weights, |w| w);
 }
 
 /// Σ aᵢ·f(bᵢ) in eight lanes.

@@ -305,8 +305,8 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     }
 
     fn regions(&mut self) -> Regions<'_> {
-        let shape = *self.session.model.shape();
-        Regions::of(self.session.arena, &self.session.plan, &shape)
+        let session = &mut *self.session;
+        Regions::of(session.arena, &session.plan, session.model.shape())
     }
 
     /// Self-attention (its K/V are appended first) or cross-attention.
@@ -314,7 +314,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     fn attention(&mut self, layer: u32, cross: bool) {
         let model = self.session.model;
         let palm = model.palm();
-        let (shape, record) = (*model.shape(), self.record(layer));
+        let (shape, record) = (model.shape(), self.record(layer));
         let (d_model, inner) = (shape.d_model, shape.decoder.inner());
         let (position, source) = (self.position, self.source);
         let limits = self.session.limits;
@@ -396,7 +396,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     #[inline(never)]
     fn dense(&mut self, layer: u32) {
         let model = self.session.model;
-        let (shape, record) = (*model.shape(), self.record(layer));
+        let (shape, record) = (model.shape(), self.record(layer));
         let (d_model, d_ff) = (shape.d_model, shape.decoder.dense_ff);
         let norm = self.before_feed_forward(&record);
         let Regions {
@@ -426,7 +426,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     #[inline(never)]
     fn routes(&mut self, layer: u32, trace: &mut impl RouteTrace) {
         let model = self.session.model;
-        let (shape, record) = (*model.shape(), self.record(layer));
+        let (shape, record) = (model.shape(), self.record(layer));
         let norm = self.before_feed_forward(&record);
         let at = TokenAt {
             stack: Stack::Decoder,
@@ -464,7 +464,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     #[inline(never)]
     fn expert(&mut self, layer: u32, rank: usize) -> Result<(), Error> {
         let model = self.session.model;
-        let (shape, record) = (*model.shape(), self.record(layer));
+        let (shape, record) = (model.shape(), self.record(layer));
         let (d_model, d_ff) = (shape.d_model, shape.decoder.expert_ff);
         let norm = self.before_feed_forward(&record);
         let is_aside = self.is_aside(&record);
@@ -514,7 +514,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     #[inline(never)]
     fn head(&mut self, row: usize) {
         let model = self.session.model;
-        let shape = *model.shape();
+        let shape = model.shape();
         let header = model.palm().header();
         let norm = self.session.norm(header.roles.decoder_final_norm);
         let Regions {

@@ -18,7 +18,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let rows = self.tile_rows();
         let model = self.session.model;
         let palm = model.palm();
-        let (shape, record) = (*model.shape(), palm.layer(layer));
+        let (shape, record) = (model.shape(), palm.layer(layer));
         let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let norm = self.pre_norm(record.self_norm);
         let limit = self.session.limits.source;
@@ -43,20 +43,31 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     pub(super) fn attention(&mut self, layer: u32, token: usize) -> Stage {
         let (count, next) = self.tile_of(token);
         let (rows, len) = (self.tile_rows(), self.len);
-        let model = self.session.model;
-        let palm = model.palm();
-        let (shape, record) = (*model.shape(), palm.layer(layer));
+        let limit = self.session.limits.source;
+        // What is needed of the model is taken before the arena is borrowed: a copy of the whole
+        // view would be half a kilobyte of stack.
+        let model = &self.session.model;
+        let (palm, shape) = (model.palm(), model.shape());
+        let record = palm.layer(layer);
+        let attending = Attending {
+            q: Matrix::resident(palm, record.q),
+            o: Matrix::resident(palm, record.o),
+            rotary: Rotary::of(palm, palm.header().roles.encoder_positions),
+            bias: relative_bias(model, &record, Stack::Encoder),
+            scale: palm.header().encoder_score_scale,
+        };
+        let (int8, parallel, d_kv) = (shape.int8, shape.parallel, shape.encoder.d_kv);
         let (d_model, inner) = (shape.d_model, shape.encoder.inner());
+        let kv = kv_shape(shape, &shape.encoder, limit);
         let norm = self.pre_norm(record.self_norm);
         let post = self.after(record.self_norm);
-        let limit = self.session.limits.source;
         let Regions {
             mut low, states, ..
-        } = self.session.encode_regions(shape.parallel);
-        let cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
-        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, inner);
+        } = self.session.encode_regions(parallel);
+        let cache = KvCache::carve(&mut low, kv);
+        let mut tile = Tile::carve(&mut low, int8, rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
-        let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
+        let mut scratch = Scratch::carve(&mut low, int8, limit as usize, d_kv);
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, norm);
         let states = rows_from(states, token, d_model);
@@ -65,13 +76,6 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             stride: d_model,
             op: Op::Add,
             gated: None,
-        };
-        let attending = Attending {
-            q: Matrix::resident(palm, record.q),
-            o: Matrix::resident(palm, record.o),
-            rotary: Rotary::of(palm, palm.header().roles.encoder_positions),
-            bias: relative_bias(&model, &record, Stack::Encoder),
-            scale: palm.header().encoder_score_scale,
         };
         let span = Span {
             first: token,

@@ -159,7 +159,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let rows = self.tile_rows();
         let model = self.session.model;
         let palm = model.palm();
-        let shape = *model.shape();
+        let shape = model.shape();
         let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let norm = self.session.norm(record.ff_norm);
         let limit = self.session.limits.source;
@@ -194,7 +194,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (rows, len) = (self.tile_rows(), self.len);
         let model = self.session.model;
         let palm = model.palm();
-        let shape = *model.shape();
+        let shape = model.shape();
         let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let norm = self.session.norm(record.ff_norm);
         let limit = self.session.limits.source;

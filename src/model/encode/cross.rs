@@ -14,7 +14,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
         let model = self.session.model;
-        let shape = *model.shape();
+        let shape = model.shape();
         let record = model
             .palm()
             .layer((shape.encoder.layers as u32).saturating_add(layer));

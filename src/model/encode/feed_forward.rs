@@ -18,7 +18,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
         let model = self.session.model;
-        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let (shape, record) = (model.shape(), model.palm().layer(layer));
         let (d_model, d_ff) = (shape.d_model, shape.encoder.dense_ff);
         let norm = self.pre_norm(record.ff_norm);
         let post = self.after(record.ff_norm);
@@ -62,7 +62,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (count, next) = self.tile_of(token);
         let len = self.len;
         let model = self.session.model;
-        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let (shape, record) = (model.shape(), model.palm().layer(layer));
         let d_model = shape.d_model;
         let norm = self.pre_norm(record.ff_norm);
         let limit = self.session.limits.source as usize;
@@ -123,7 +123,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     pub(super) fn expert(&mut self, layer: u32, expert: u16, token: usize) -> Result<Stage, Error> {
         let (rows, len) = (self.tile_rows(), self.len);
         let model = self.session.model;
-        let (shape, record) = (*model.shape(), model.palm().layer(layer));
+        let (shape, record) = (model.shape(), model.palm().layer(layer));
         let (d_model, d_ff) = (shape.d_model, shape.encoder.expert_ff);
         let norm = self.pre_norm(record.ff_norm);
         let limit = self.session.limits.source as usize;
