@@ -338,11 +338,11 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             mut scratch,
             ..
         } = self.regions();
-        let cross_shape = kv_shape(&shape, &shape.decoder, source_limit);
+        let cross_shape = kv_shape(shape, &shape.decoder, source_limit);
         let mut cache = if cross {
             KvCache::carve(&mut nth(cross_kv, cross_shape, layer), cross_shape)
         } else {
-            let own_shape = kv_shape(&shape, &shape.decoder, limits.target);
+            let own_shape = kv_shape(shape, &shape.decoder, limits.target);
             KvCache::carve(&mut nth(own, own_shape, layer), own_shape)
         };
         let mut tile = Tile::carve(&mut scratch, shape.int8, 1, d_model, inner);
@@ -440,7 +440,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             mut scratch,
             ..
         } = self.regions();
-        let (chosen, gates) = carve_choices(&mut scratch, &shape, &record);
+        let (chosen, gates) = carve_choices(&mut scratch, shape, &record);
         let row: &mut [f32] = scratch.take(shape.d_model);
         let probabilities: &mut [f32] = scratch.take(shape.decoder.experts);
         let probabilities = probabilities
@@ -469,7 +469,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let norm = self.before_feed_forward(&record);
         let is_aside = self.is_aside(&record);
         let Regions { mut scratch, .. } = self.regions();
-        let (chosen, gates) = carve_choices(&mut scratch, &shape, &record);
+        let (chosen, gates) = carve_choices(&mut scratch, shape, &record);
         let expert = chosen.get(rank).copied().unwrap_or(0);
         let gate = gates.get(rank).copied().unwrap_or(0.0);
 
@@ -492,8 +492,8 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             aside,
             mut scratch,
             ..
-        } = Regions::of(arena, plan, &shape);
-        let _ = carve_choices(&mut scratch, &shape, &record);
+        } = Regions::of(arena, plan, shape);
+        let _ = carve_choices(&mut scratch, shape, &record);
         let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
         let block = FeedForward::expert(model.palm(), blob, &expert_record);
         let mut tile = Tile::carve(&mut scratch, block.is_integer(), 1, d_model, d_ff);

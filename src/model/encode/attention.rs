@@ -25,7 +25,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let Regions {
             mut low, states, ..
         } = self.session.encode_regions(shape.parallel);
-        let mut cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
+        let mut cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let tokens = token..token.saturating_add(count);

@@ -170,7 +170,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             states,
             ..
         } = self.block_work(rank)?;
-        let mut cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
+        let mut cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let [_, k, v, _] = expert.attention;
         let matrices = [k, v].map(|index| Matrix::of_expert(palm, blob, index));
@@ -206,7 +206,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             mut low,
             states,
         } = self.block_work(rank)?;
-        let cache = KvCache::carve(&mut low, kv_shape(&shape, &shape.encoder, limit));
+        let cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
         let [q, _, _, o] = expert.attention;

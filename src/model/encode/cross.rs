@@ -19,7 +19,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             .palm()
             .layer((shape.encoder.layers as u32).saturating_add(layer));
         let (d_model, inner) = (shape.d_model, shape.decoder.kv_inner());
-        let kv_shape = kv_shape(&shape, &shape.decoder, self.session.limits.source);
+        let kv_shape = kv_shape(shape, &shape.decoder, self.session.limits.source);
         let cross_kv = self.session.plan.cross_kv as usize;
         let (mut low, states) = self.session.split_states();
         let caches: &mut [u8] = low.take(cross_kv);
