@@ -2,7 +2,7 @@
 
 use super::embedding::Embedding;
 use super::pieces::{
-    add, copy, factor, nth, relative_bias, set_row, sort_by_expert, store_keys_values,
+    add, copy, factor, fetch, nth, relative_bias, set_row, sort_by_expert, store_keys_values,
 };
 use super::plan::kv_shape;
 use super::{Error, MemoryPlan, Progress, Session, Shape};
@@ -274,7 +274,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             true => self.session.norm(record.ff_norm),
             false => None,
         };
-        let is_aside = self.is_aside(&record);
+        let is_aside = self.session.model.shape().is_aside(&record);
         let Regions { state, aside, .. } = self.regions();
         if is_aside {
             add(state, aside);
@@ -296,12 +296,6 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let model = &self.session.model;
         let encoder = model.shape().encoder.layers as u32;
         model.palm().layer(encoder.saturating_add(layer))
-    }
-
-    /// Whether a layer's feed-forward is added up beside the stream.
-    fn is_aside(&self, record: &LayerRecord) -> bool {
-        let several = record.ff_kind == FeedForwardKind::Mixture && record.top_k > 1;
-        self.session.model.shape().parallel || several
     }
 
     fn regions(&mut self) -> Regions<'_> {
@@ -467,7 +461,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let (shape, record) = (model.shape(), self.record(layer));
         let (d_model, d_ff) = (shape.d_model, shape.decoder.expert_ff);
         let norm = self.before_feed_forward(&record);
-        let is_aside = self.is_aside(&record);
+        let is_aside = self.session.model.shape().is_aside(&record);
         let Regions { mut scratch, .. } = self.regions();
         let (chosen, gates) = carve_choices(&mut scratch, shape, &record);
         let expert = chosen.get(rank).copied().unwrap_or(0);
@@ -482,11 +476,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             plan,
             ..
         } = &mut *self.session;
-        let blob = source.expert(index, &expert_record);
-        let blob = blob.map_err(|reason| Error::Storage {
-            expert: index,
-            reason,
-        })?;
+        let blob = fetch(source, index, &expert_record)?;
         let Regions {
             state,
             aside,

@@ -1,12 +1,13 @@
 //! What both stacks' units of work are put together from.
 
-use super::Model;
-use crate::format::LayerRecord;
+use super::{Error, Model};
+use crate::format::{ExpertRecord, LayerRecord};
 use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
 use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
 use crate::layers::position::{RelativeBias, Rotary};
 use crate::layers::tile::Tile;
+use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
 use crate::tensor::{Matrix, NormWeights, Op, Output, bytes, linear, part};
 
@@ -139,6 +140,19 @@ fn swap_with_next<T>(values: &mut [T], at: usize) {
     if let Some([a, b]) = values.get_mut(at..at.saturating_add(2)) {
         core::mem::swap(a, b);
     }
+}
+
+/// The blob of expert `index`, or the error that names it.
+pub(super) fn fetch<'s>(
+    source: &'s mut impl WeightSource,
+    index: u32,
+    expert: &ExpertRecord,
+) -> Result<&'s [u8], Error> {
+    let blob = source.expert(index, expert);
+    blob.map_err(|reason| Error::Storage {
+        expert: index,
+        reason,
+    })
 }
 
 /// Adds values to values.

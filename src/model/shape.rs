@@ -1,6 +1,6 @@
 //! Sizes that follow from a file's tables, in `const` context.
 
-use crate::format::{FeedForwardKind, Palm, Policy};
+use crate::format::{FeedForwardKind, LayerRecord, Palm, Policy};
 
 /// Sizes of one stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,13 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Whether a layer's feed-forward is added up beside the stream: in parallel layers, and where a
+    /// token has several experts.
+    pub(crate) fn is_aside(&self, record: &LayerRecord) -> bool {
+        let several = record.ff_kind == FeedForwardKind::Mixture && record.top_k > 1;
+        self.parallel || several
+    }
+
     pub(crate) const fn of(palm: &Palm<'_>) -> Self {
         let h = palm.header();
         let encoder_layers = h.encoder_layers as u32;

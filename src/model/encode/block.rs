@@ -9,7 +9,9 @@ use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::{RouteTrace, RouterView, Stack, TokenAt};
 use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
-use crate::model::pieces::{add, copy, factor, fill, rows_from, sort_by_expert, store_keys_values};
+use crate::model::pieces::{
+    add, copy, factor, fetch, fill, rows_from, sort_by_expert, store_keys_values,
+};
 use crate::model::plan::kv_shape;
 use crate::model::{BlockShape, Error, Session};
 use crate::storage::WeightSource;
@@ -130,11 +132,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             plan,
             ..
         } = &mut *self.session;
-        let blob = source.expert(index, &expert);
-        let blob = blob.map_err(|reason| Error::Storage {
-            expert: index,
-            reason,
-        })?;
+        let blob = fetch(source, index, &expert)?;
         let Regions {
             aside,
             mut low,

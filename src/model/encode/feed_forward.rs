@@ -6,7 +6,7 @@ use crate::layers::mixture::{
     DispatchView, RouteTrace, RouterView, Stack, TokenAt, capacity_of, waits,
 };
 use crate::layers::tile::Tile;
-use crate::model::pieces::{copy, factor, fill, normalize, rows_from, set_row};
+use crate::model::pieces::{copy, factor, fetch, fill, normalize, rows_from, set_row};
 use crate::model::{Error, Session};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
@@ -128,7 +128,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let norm = self.pre_norm(record.ff_norm);
         let limit = self.session.limits.source as usize;
         let sizes = (limit, shape.encoder.top_k, shape.encoder.experts);
-        let is_aside = self.is_aside(&record);
+        let is_aside = shape.is_aside(&record);
 
         // Take the next tokens of this expert, or of the first expert after it that has any.
         let Regions { mut low, .. } = self.session.encode_regions(shape.encoder.aside);
@@ -180,11 +180,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             plan,
             ..
         } = &mut *self.session;
-        let blob = source.expert(index, &expert_record);
-        let blob = blob.map_err(|reason| Error::Storage {
-            expert: index,
-            reason,
-        })?;
+        let blob = fetch(source, index, &expert_record)?;
         let Regions {
             aside,
             mut low,

@@ -9,7 +9,7 @@ use super::embedding::Embedding;
 use super::encoded::Encoded;
 use super::pieces::{add, normalize};
 use super::{Error, Progress, Session};
-use crate::format::{FeedForwardKind, LayerRecord};
+use crate::format::FeedForwardKind;
 use crate::layers::mixture::{NoTrace, RouteTrace, Stack};
 use crate::layers::norm::NormKind;
 use crate::storage::WeightSource;
@@ -240,15 +240,9 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         }
     }
 
-    /// Whether a layer's feed-forward is added up beside the stream.
-    fn is_aside(&self, record: &LayerRecord) -> bool {
-        let several = record.ff_kind == FeedForwardKind::Mixture && record.top_k > 1;
-        self.session.model.shape().parallel || several
-    }
-
     fn end_of_layer(&mut self, layer: u32, trace: &mut impl RouteTrace) -> Stage {
         let record = self.session.model.palm().layer(layer);
-        if self.is_aside(&record) {
+        if self.session.model.shape().is_aside(&record) {
             let len = self.len_of_states();
             let Regions { aside, states, .. } = self.session.encode_regions(true);
             add(states.get_mut(..len).unwrap_or_default(), aside);
