@@ -1,7 +1,8 @@
 //! Kernels over a batch of rows give each row the bits that it gets by itself, at any width, and
 //! int4 is the contract's formula.
 
-use palmtop::kernels::{float, int4, integer};
+use palmtop::kernels::matmul::{Form, Rows, Weights};
+use palmtop::kernels::{Layout, float, int4, lanes, matmul};
 
 /// Pseudo-random bits (xorshift).
 struct Random(u64);
@@ -36,30 +37,139 @@ impl Random {
     }
 }
 
+/// The weights in the order of a layout, as its documentation says it.
+fn packed(plain: &[i8], stride: usize, layout: Layout) -> Vec<i8> {
+    let rows = plain.len() / stride;
+    let mut out = vec![0; rows.next_multiple_of(layout.block()) * stride];
+    let at = |row: usize, col: usize| plain.get(row * stride + col).copied().unwrap_or(0);
+    let mut next = out.iter_mut();
+    let mut put = |byte: i8| *next.next().unwrap() = byte;
+    let blocks = rows.div_ceil(layout.block());
+    match layout {
+        Layout::Rows => plain.iter().for_each(|byte| put(*byte)),
+        Layout::Words16 => (0..blocks * stride / 4).for_each(|word| {
+            let (block, word) = (word / (stride / 4), word % (stride / 4));
+            for lane in 0..64 {
+                put(at(block * 16 + lane / 4, word * 4 + lane % 4) ^ i8::MIN);
+            }
+        }),
+        Layout::Lanes4 => (0..blocks * stride / 4).for_each(|word| {
+            let (block, word) = (word / (stride / 4), word % (stride / 4));
+            for lane in 0..8 {
+                let (row, col) = (block * 4 + lane / 2, word * 4 + lane % 2 * 2);
+                let lane = i16::from(at(row, col)) + 256 * i16::from(at(row, col + 1));
+                lane.to_le_bytes().iter().for_each(|byte| put(*byte as i8));
+            }
+        }),
+        Layout::Bytes8 | Layout::Bytes4 => (0..blocks * stride).for_each(|col| {
+            let (block, col) = (col / stride, col % stride);
+            for lane in 0..layout.block() {
+                let byte = at(block * layout.block() + lane, col);
+                put(if layout == Layout::Bytes4 {
+                    byte ^ i8::MIN
+                } else {
+                    byte
+                });
+            }
+        }),
+    }
+    out
+}
+
 #[test]
-fn a_row_of_a_batch_of_bytes_has_its_own_sum() {
+fn every_layout_gives_the_exact_sums() {
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    for round in 0..600 {
-        let (rows, cols) = (1 + round % 16, 1 + random.below(400));
+    for round in 0..300 {
+        let tokens = 1 + round % 16;
+        let at_once = matmul::rows_at_once(tokens);
+        let (rows, cols) = (1 + random.below(2 * at_once), 1 + random.below(400));
         let stride = cols.next_multiple_of(16);
-        let mut x: Vec<i8> = (0..rows * stride).map(|_| random.byte()).collect();
-        let mut weights: Vec<i8> = (0..stride).map(|_| random.byte()).collect();
-        weights[cols..].fill(0);
+        let mut x: Vec<i8> = (0..tokens * stride).map(|_| random.byte()).collect();
+        let mut weights: Vec<i8> = (0..rows * stride).map(|_| random.byte()).collect();
         if round % 7 == 0 {
             x.fill(127);
-            weights[..cols].fill(-127);
+            weights.fill(-127);
         }
-        let mut sums = vec![99; rows];
-        integer::dot_rows(&x, stride, &weights, &mut sums);
-        for (row, sum) in sums.iter().enumerate() {
-            let row = &x[row * stride..][..stride];
-            let plain = row
-                .iter()
-                .zip(&weights)
-                .map(|(q, w)| i32::from(*q) * i32::from(*w));
-            assert_eq!(*sum, plain.sum::<i32>(), "{rows} x {cols}");
-            assert_eq!(*sum, integer::dot(row, &weights));
+        for row in x.chunks_mut(stride).chain(weights.chunks_mut(stride)) {
+            row[cols..].fill(0);
         }
+        let plain = |row: usize, token: usize| -> i32 {
+            let (w, x) = (
+                &weights[row * stride..][..stride],
+                &x[token * stride..][..stride],
+            );
+            w.iter()
+                .zip(x)
+                .map(|(w, x)| i32::from(*w) * i32::from(*x))
+                .sum()
+        };
+        for layout in Layout::ALL {
+            let bytes = packed(&weights, stride, layout);
+            let matrix = Weights::new(&bytes, stride, layout);
+            // Rows as the target's kernels want them.
+            let room = layout.activation_bytes();
+            let (pitch, form) = (stride * room, matrix.form());
+            let mut rows_of_x = vec![0i8; tokens * pitch];
+            for (to, from) in rows_of_x.chunks_mut(pitch).zip(x.chunks(stride)) {
+                match form {
+                    Form::Bytes => to[..stride].copy_from_slice(from),
+                    Form::Lanes => {
+                        to[stride..].copy_from_slice(from);
+                        lanes::prepare(to);
+                    }
+                }
+            }
+            let input = Rows {
+                bytes: &rows_of_x,
+                pitch,
+                form,
+            };
+            for first in (0..rows).step_by(at_once) {
+                let count = at_once.min(rows - first);
+                let mut sums = vec![99; count * tokens];
+                matmul::dots(&matrix, first, count, input, tokens, &mut sums);
+                for (index, sum) in sums.iter().enumerate() {
+                    let wanted = plain(first + index / tokens, index % tokens);
+                    assert_eq!(*sum, wanted, "{layout:?} {rows} x {cols}, {tokens} tokens");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn lanes_of_weights_and_activations_give_products() {
+    let mut random = Random(0x5851_F42D_4C95_7F2D);
+    for _ in 0..200 {
+        let x: [i8; 16] = core::array::from_fn(|_| random.byte());
+        let w: [i8; 16] = core::array::from_fn(|_| random.byte());
+        let mut row = [0i8; 32];
+        row[16..].copy_from_slice(&x);
+        lanes::prepare(&mut row);
+        let halves = |bytes: &[i8]| -> Vec<i32> {
+            let pairs = bytes.chunks_exact(2);
+            pairs
+                .map(|pair| i16::from_le_bytes([pair[0] as u8, pair[1] as u8]).into())
+                .collect()
+        };
+        let mut sum = 0;
+        for (w, x) in packed(&w, 16, Layout::Lanes4)
+            .chunks_exact(16)
+            .step_by(1)
+            .zip(row.chunks(8))
+        {
+            // The block's first row.
+            let (w, x) = (&w[..4], halves(x));
+            let lanes = halves(w);
+            sum += lanes[0] * x[0] + lanes[1] * x[1];
+            sum += i32::from(w[0]) * x[2] + i32::from(w[2]) * x[3];
+        }
+        let plain: i32 = w
+            .iter()
+            .zip(&x)
+            .map(|(w, x)| i32::from(*w) * i32::from(*x))
+            .sum();
+        assert_eq!(sum, 256 * plain);
     }
 }
 
@@ -117,7 +227,12 @@ fn int4_is_the_formula_of_the_contract() {
             .map(|_| half::f16::from_f32(random.float()).to_bits())
             .collect();
         let mut sums = vec![9.0; rows];
-        int4::dot_rows(&x, stride, &zeros, &packed, &scales, &mut sums);
+        let input = Rows {
+            bytes: &x,
+            pitch: stride,
+            form: Form::Bytes,
+        };
+        int4::dot_rows(input, &zeros, &packed, &scales, &mut sums);
         for row in 0..rows {
             let mut wanted = 0.0f32;
             for (group, scale) in scales.iter().enumerate() {

@@ -192,7 +192,7 @@ fn damage_names_its_section() {
 #[test]
 fn wrong_versions() {
     for (_, image) in images() {
-        for (major, minor) in [(0, 0), (2, 0), (1, 2), (1, 9), (0xFFFF, 0), (1, 0xFFFF)] {
+        for (major, minor) in [(0, 0), (2, 0), (1, 3), (1, 9), (0xFFFF, 0), (1, 0xFFFF)] {
             let mut image = image.clone();
             image[8..10].copy_from_slice(&u16::to_le_bytes(major));
             image[10..12].copy_from_slice(&u16::to_le_bytes(minor));

@@ -7,6 +7,7 @@ use super::{
     MAX_ROWS, MINOR, NONE16, NONE32, PAGE, Palm, Section, TENSOR_RECORD_LEN, Table, TensorFormat,
     TensorRecord, crc32,
 };
+use crate::kernels::Layout;
 
 macro_rules! tri {
     ($result:expr) => {
@@ -196,6 +197,10 @@ const fn flags(bytes: &[u8]) -> Checked {
     flag!(parallel, 229);
     flag!(decoder_only, 230);
     flag!(mixture_block, 231);
+    ensure!(
+        Layout::from_code(u8_at(bytes, 232)).is_some(),
+        FormatError::Header { field: "layout" }
+    );
     Ok(())
 }
 
@@ -246,9 +251,16 @@ const fn tensor(palm: &Palm<'_>, index: u32) -> Checked {
     let at = palm.header().tensors.offset as usize + index as usize * TENSOR_RECORD_LEN;
     let b = palm.bytes();
     field!(format, TensorFormat::from_code(u8_at(b, at + 16)).is_some());
-    field!(layout, u8_at(b, at + 17) == 0);
     field!(flags, u16_at(b, at + 18) <= 1);
     let t = TensorRecord::read(b, at);
+    // One layout for all int8 matrices: the same activations meet several of them.
+    let is_int8 = matches!(t.format, TensorFormat::I8);
+    let layout = if is_int8 {
+        palm.header().layout
+    } else {
+        Layout::Rows
+    };
+    field!(layout, u8_at(b, at + 17) == layout as u8);
     field!(rows, t.rows >= 1 && t.rows as usize <= MAX_ROWS);
     field!(cols, t.cols >= 1 && t.cols as usize <= MAX_COLS);
     field!(
@@ -256,7 +268,7 @@ const fn tensor(palm: &Palm<'_>, index: u32) -> Checked {
         t.stride as usize == t.format.stride(t.cols as usize)
     );
     field!(offset, (t.offset as usize).is_multiple_of(ALIGN));
-    let sums = matches!(t.format, TensorFormat::I8);
+    let sums = is_int8;
     field!(
         scales,
         t.scales.is_multiple_of(4) && (t.scales != 0) == t.format.is_integer()

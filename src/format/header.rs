@@ -1,6 +1,7 @@
 //! The fixed header.
 
 use super::bytes::{f32_at, u8_at, u16_at, u32_at};
+use crate::kernels::Layout;
 
 /// "No tensor" in a 16-bit index.
 pub const NONE16: u16 = u16::MAX;
@@ -109,6 +110,8 @@ pub struct Header {
     pub decoder_only: bool,
     /// The layer table ends with the mixture block between encoder and decoder.
     pub mixture_block: bool,
+    /// Layout of all int8 matrices.
+    pub layout: Layout,
 }
 
 /// A count of which 0 stands for another.
@@ -196,6 +199,10 @@ impl Header {
             parallel: u8_at(b, 229) == 1,
             decoder_only: u8_at(b, 230) == 1,
             mixture_block: u8_at(b, 231) == 1,
+            layout: match Layout::from_code(u8_at(b, 232)) {
+                Some(layout) => layout,
+                None => Layout::Rows,
+            },
         }
     }
 

@@ -28,7 +28,7 @@ pub const MAGIC: [u8; 8] = *b"\x89PALM\r\n\x1a";
 /// Major version that this library reads and writes.
 pub const MAJOR: u16 = 1;
 /// Greatest minor version that this library reads. A file that needs nothing of it states 0.
-pub const MINOR: u16 = 1;
+pub const MINOR: u16 = 2;
 /// Bytes of an entry of the tensor table.
 pub const TENSOR_RECORD_LEN: usize = 32;
 /// Bytes of an entry of the layer table.

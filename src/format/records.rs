@@ -2,6 +2,7 @@
 
 use super::NONE16;
 use super::bytes::{f32_at, u8_at, u16_at, u32_at};
+use crate::kernels::Layout;
 
 /// How a tensor's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,7 @@ pub struct TensorRecord {
     pub cols: u32,
     pub stride: u32,
     pub format: TensorFormat,
+    pub layout: Layout,
     pub in_expert: bool,
     pub scales: u32,
     pub sums: u32,
@@ -68,8 +70,8 @@ pub struct TensorRecord {
 }
 
 impl TensorRecord {
-    /// Reads the entry that starts at `at`. An unknown format reads as f32: the check before
-    /// refuses it.
+    /// Reads the entry that starts at `at`. An unknown format reads as f32, an unknown layout
+    /// as rows: the check before refuses them.
     pub(crate) const fn read(bytes: &[u8], at: usize) -> Self {
         Self {
             offset: u32_at(bytes, at),
@@ -80,6 +82,10 @@ impl TensorRecord {
                 Some(format) => format,
                 None => TensorFormat::F32,
             },
+            layout: match Layout::from_code(u8_at(bytes, at + 17)) {
+                Some(layout) => layout,
+                None => Layout::Rows,
+            },
             in_expert: u16_at(bytes, at + 18) & 1 == 1,
             scales: u32_at(bytes, at + 20),
             sums: u32_at(bytes, at + 24),
@@ -87,9 +93,9 @@ impl TensorRecord {
         }
     }
 
-    /// Bytes of the matrix, padding included.
+    /// Bytes of the matrix, padding and missing rows of its last block included.
     pub const fn matrix_bytes(&self) -> u64 {
-        self.rows as u64 * self.stride as u64
+        (self.rows as u64).next_multiple_of(self.layout.block() as u64) * self.stride as u64
     }
 
     /// Bytes of the scales: one f32 a row (int8), one f16 a group (int4), or none.

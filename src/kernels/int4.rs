@@ -2,6 +2,7 @@
 
 use super::float::widen;
 use super::integer::BATCH;
+use super::matmul::Rows;
 use crate::format::GROUP;
 
 /// Bytes of a group.
@@ -20,19 +21,12 @@ pub fn unpack(packed: &[u8; BYTES]) -> [i16; GROUP] {
     weights
 }
 
-/// For each row r of `rows` (at r · `stride`; as many as `sums`, at most 16):
+/// For each row r of `rows` (as many as `sums`, at most 16):
 /// `sums[r]` = Σ over the groups, in order from +0, of f32(Σ (q − zero)·w) · scale.
 ///
 /// `packed` is a weight row of 16 bytes a group, `scales` its f16 bits. Each weight is read once.
 #[inline(never)]
-pub fn dot_rows(
-    rows: &[i8],
-    stride: usize,
-    zeros: &[i32],
-    packed: &[u8],
-    scales: &[u16],
-    sums: &mut [f32],
-) {
+pub fn dot_rows(rows: Rows<'_>, zeros: &[i32], packed: &[u8], scales: &[u16], sums: &mut [f32]) {
     sums.fill(0.0);
     let (groups, _) = packed.as_chunks::<BYTES>();
     for (index, (group, scale)) in groups.iter().zip(scales).enumerate() {
@@ -40,13 +34,12 @@ pub fn dot_rows(
         let scale = widen(*scale);
         let total: i32 = weights.iter().map(|w| i32::from(*w)).sum();
         let first = index.saturating_mul(GROUP);
-        let starts = (0..BATCH).map(|row| row.saturating_mul(stride).saturating_add(first));
-        for ((sum, zero), start) in sums.iter_mut().zip(zeros).zip(starts) {
+        for ((sum, zero), row) in sums.iter_mut().zip(zeros).zip(0..BATCH) {
             // A row ends with the padding of 16, a group may end 16 later: its weights are zero,
             // and the zero point's part of them is in neither sum.
-            let row = rows.get(start..).unwrap_or_default();
+            let row = rows.from(row).get(first..).unwrap_or_default();
             let row = row
-                .get(..GROUP.min(stride.saturating_sub(first)))
+                .get(..GROUP.min(rows.pitch.saturating_sub(first)))
                 .unwrap_or_default();
             let products = row
                 .iter()

@@ -21,34 +21,6 @@ pub fn dot(a: &[i8], b: &[i8]) -> i32 {
 /// Most rows of a batch.
 pub const BATCH: usize = 16;
 
-/// Weights that are copied at once, and then meet every row of a batch.
-const CHUNK: usize = 128;
-
-/// For each row r of `rows` (at r · `stride`; as many as `sums`, at most 16): `sums[r]` = Σ q·w.
-/// Each weight is read once. Exact as [`dot`] is.
-#[inline(never)]
-pub fn dot_rows(rows: &[i8], stride: usize, weights: &[i8], sums: &mut [i32]) {
-    sums.fill(0);
-    let mut rows = rows;
-    for chunk in weights.chunks(CHUNK) {
-        let mut near = [0i8; CHUNK];
-        for (near, weight) in near.iter_mut().zip(chunk) {
-            *near = *weight;
-        }
-        // Flash is slow, so the copy must stay one: without this the compiler may read the weights
-        // themselves again for every row.
-        let near = core::hint::black_box(&mut near);
-        let near = near.get(..chunk.len()).unwrap_or_default();
-        let mut rest = rows;
-        for sum in sums.iter_mut() {
-            let row = rest.get(..chunk.len()).unwrap_or_default();
-            *sum = sum.wrapping_add(dot(row, near));
-            rest = rest.get(stride..).unwrap_or_default();
-        }
-        rows = rows.get(chunk.len()..).unwrap_or_default();
-    }
-}
-
 /// How the signed bytes of a row stand for numbers: x ≈ scale · (q − zero).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Affine {

@@ -9,7 +9,11 @@ pub mod activation;
 pub mod float;
 pub mod int4;
 pub mod integer;
+pub mod lanes;
+pub mod layout;
 pub mod math;
+pub mod matmul;
 pub mod softmax;
 
 pub use activation::Activation;
+pub use layout::Layout;

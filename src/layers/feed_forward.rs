@@ -1,8 +1,8 @@
 //! The feed-forward block, plain or gated (Shazeer 2020, "GLU variants improve Transformer").
 
-use super::tile::Tile;
+use super::tile::{Tile, TileKind};
 use crate::format::{ExpertRecord, LayerRecord, Palm};
-use crate::kernels::Activation;
+use crate::kernels::{Activation, Layout};
 use crate::tensor::{Matrix, Op, Output, linear};
 
 /// The matrices of a feed-forward block: wo · act(wi·x), or wo · (act(wi·x) ∘ wi_linear·x).
@@ -19,9 +19,9 @@ impl<'m> FeedForward<'m> {
         self.wi.rows
     }
 
-    /// Whether its inputs are quantized.
-    pub fn is_integer(&self) -> bool {
-        self.wi.is_integer()
+    /// What rows its tile holds, in a file with this layout.
+    pub fn tile_kind(&self, layout: Layout) -> TileKind {
+        TileKind::for_matrix(&self.wi, layout)
     }
 
     /// The dense block of a layer.

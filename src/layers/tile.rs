@@ -1,12 +1,47 @@
 //! The input of linear layers: a few token rows, as floats or quantized.
 
-use crate::kernels::integer;
-use crate::tensor::Input;
+use crate::kernels::matmul::{Form, Rows};
+use crate::kernels::{Layout, integer, lanes};
 use crate::tensor::arena::Carver;
+use crate::tensor::{Input, Matrix};
 
-/// Bytes from row to row of quantized values.
+/// Values of a quantized row, padding included.
 pub(crate) const fn padded(width: usize) -> usize {
     width.next_multiple_of(16)
+}
+
+/// What rows a tile holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TileKind {
+    /// f32.
+    Float,
+    /// Quantized values in this form, each with room for so many bytes.
+    Quantized { room: usize, form: Form },
+}
+
+impl TileKind {
+    /// Rows that meet int8 matrices of a file with this layout, or floats.
+    pub const fn of(int8: bool, layout: Layout) -> Self {
+        if int8 {
+            Self::Quantized {
+                room: layout.activation_bytes(),
+                form: Form::of(layout),
+            }
+        } else {
+            Self::Float
+        }
+    }
+
+    /// Rows that meet a matrix of such a file, which may be one of floats or int4.
+    pub const fn for_matrix(matrix: &Matrix<'_>, layout: Layout) -> Self {
+        match Self::of(matrix.is_integer(), layout) {
+            Self::Quantized { room, .. } => Self::Quantized {
+                room,
+                form: matrix.form(),
+            },
+            Self::Float => Self::Float,
+        }
+    }
 }
 
 /// Up to `tokens` rows of up to `width` values.
@@ -20,31 +55,37 @@ pub(crate) enum Tile<'a> {
         scales: &'a mut [f32],
         zeros: &'a mut [i32],
         width: usize,
+        room: usize,
+        form: Form,
     },
 }
 
 impl<'a> Tile<'a> {
-    /// Carves a tile, of bytes or of floats. Float tiles hold only rows of D values: wider inputs are read where they
+    /// Carves a tile. Float tiles hold only rows of D values: wider inputs are read where they
     /// were computed ([`Tile::requantize`]).
     pub fn carve(
         carver: &mut Carver<'a>,
-        integer: bool,
+        kind: TileKind,
         tokens: usize,
         d_model: usize,
         width: usize,
     ) -> Self {
-        if integer {
-            Self::Quantized {
-                rows: carver.take(tokens.saturating_mul(padded(width.max(d_model)))),
-                scales: carver.take(tokens),
-                zeros: carver.take(tokens),
-                width: d_model,
+        match kind {
+            TileKind::Quantized { room, form } => {
+                let row = padded(width.max(d_model)).saturating_mul(room);
+                Self::Quantized {
+                    rows: carver.take(tokens.saturating_mul(row)),
+                    scales: carver.take(tokens),
+                    zeros: carver.take(tokens),
+                    width: d_model,
+                    room,
+                    form,
+                }
             }
-        } else {
-            Self::Float {
+            TileKind::Float => Self::Float {
                 rows: carver.take(tokens.saturating_mul(d_model)),
                 stride: d_model,
-            }
+            },
         }
     }
 
@@ -64,17 +105,28 @@ impl<'a> Tile<'a> {
                 scales,
                 zeros,
                 width,
+                room,
+                form,
             } => {
                 *width = row.len();
-                let stride = padded(*width);
-                let start = token.saturating_mul(stride);
-                let to = rows.get_mut(start..start.saturating_add(stride));
+                let count = padded(*width);
+                let pitch = count.saturating_mul(*room);
+                let start = token.saturating_mul(pitch);
+                let to = rows.get_mut(start..start.saturating_add(pitch));
                 if let (Some(to), Some(scale), Some(zero)) =
                     (to, scales.get_mut(token), zeros.get_mut(token))
                 {
-                    let affine = integer::quantize(row, to);
+                    let first = match form {
+                        Form::Bytes => 0,
+                        Form::Lanes => count,
+                    };
+                    let bytes = to.get_mut(first..first.saturating_add(count));
+                    let affine = integer::quantize(row, bytes.unwrap_or_default());
                     *scale = affine.scale;
                     *zero = affine.zero;
+                    if *form == Form::Lanes {
+                        lanes::prepare(to);
+                    }
                 }
             }
         }
@@ -92,9 +144,14 @@ impl<'a> Tile<'a> {
                 scales,
                 zeros,
                 width,
+                room,
+                form,
             } => Input::Quantized {
-                rows,
-                stride: padded(*width),
+                rows: Rows {
+                    bytes: rows,
+                    pitch: padded(*width).saturating_mul(*room),
+                    form: *form,
+                },
                 scales,
                 zeros,
             },

@@ -225,7 +225,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     pub fn logits(&mut self) -> &[f32] {
         let shape = *self.session.model.shape();
         let mut scratch = self.regions().scratch;
-        let _ = Tile::carve(&mut scratch, shape.int8, 1, shape.d_model, 0);
+        let _ = Tile::carve(&mut scratch, shape.tile_kind(), 1, shape.d_model, 0);
         let _: &mut [f32] = scratch.take(shape.d_model);
         scratch.take(shape.vocab)
     }
@@ -339,7 +339,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             let own_shape = kv_shape(shape, &shape.decoder, limits.target);
             KvCache::carve(&mut nth(own, own_shape, layer), own_shape)
         };
-        let mut tile = Tile::carve(&mut scratch, shape.int8, 1, d_model, inner);
+        let mut tile = Tile::carve(&mut scratch, shape.tile_kind(), 1, d_model, inner);
         let wide: &mut [f32] = scratch.take(inner.max(d_model));
         let keys = source_limit.max(limits.target) as usize;
         let mut buffers = Scratch::carve(&mut scratch, shape.int8, keys, shape.decoder.d_kv);
@@ -399,7 +399,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             mut scratch,
             ..
         } = self.regions();
-        let mut tile = Tile::carve(&mut scratch, shape.int8, 1, d_model, d_ff);
+        let mut tile = Tile::carve(&mut scratch, shape.tile_kind(), 1, d_model, d_ff);
         let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
         set_row(&mut tile, 0, wide, state, norm.as_ref());
         let (rows, op) = if shape.parallel {
@@ -486,7 +486,13 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let _ = carve_choices(&mut scratch, shape, &record);
         let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
         let block = FeedForward::expert(model.palm(), blob, &expert_record);
-        let mut tile = Tile::carve(&mut scratch, block.is_integer(), 1, d_model, d_ff);
+        let mut tile = Tile::carve(
+            &mut scratch,
+            block.tile_kind(shape.layout),
+            1,
+            d_model,
+            d_ff,
+        );
         set_row(&mut tile, 0, wide, state, norm.as_ref());
         let mut output = Output {
             rows: if is_aside { aside } else { state },
@@ -510,7 +516,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let Regions {
             state, mut scratch, ..
         } = self.regions();
-        let mut tile = Tile::carve(&mut scratch, shape.int8, 1, shape.d_model, 0);
+        let mut tile = Tile::carve(&mut scratch, shape.tile_kind(), 1, shape.d_model, 0);
         let last: &mut [f32] = scratch.take(shape.d_model);
         let logits: &mut [f32] = scratch.take(shape.vocab);
         if row == 0 {

@@ -88,6 +88,14 @@ impl<'m> Model<'m> {
         &self.shape
     }
 
+    /// The same model with batches of so many token rows (at least 1) in the encoder, instead of the
+    /// file's. More rows need more RAM and read weights less often; results stay the same.
+    #[must_use]
+    pub const fn with_tile(mut self, rows: usize) -> Self {
+        self.shape.tile = if rows == 0 { 1 } else { rows };
+        self
+    }
+
     /// Bytes of the arena that a [`Session`] with these limits needs: exactly so many are enough.
     /// Saturates where a `usize` cannot hold the number.
     pub const fn arena_bytes(&self, limits: Limits) -> usize {

@@ -67,7 +67,8 @@ const fn tile(shape: &Shape, tokens: u64, width: usize) -> u64 {
 
 const fn tile_of(integer: bool, shape: &Shape, tokens: u64, width: usize) -> u64 {
     if integer {
-        tokens * (max(shape.d_model as u64, width as u64).next_multiple_of(16) + 8)
+        let values = max(shape.d_model as u64, width as u64).next_multiple_of(16);
+        tokens * (values * shape.layout.activation_bytes() as u64 + 8)
     } else {
         tokens * shape.d_model as u64 * 4
     }

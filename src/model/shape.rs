@@ -1,6 +1,8 @@
 //! Sizes that follow from a file's tables, in `const` context.
 
 use crate::format::{FeedForwardKind, LayerRecord, Palm, Policy};
+use crate::kernels::Layout;
+use crate::layers::tile::TileKind;
 
 /// Sizes of one stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub struct Shape {
     pub vocab: usize,
     /// Whether linear layers and attention are int8.
     pub int8: bool,
+    /// Layout of int8 matrices.
+    pub layout: Layout,
     /// Token rows that one batch holds at most.
     pub tile: usize,
     /// The encoder.
@@ -85,6 +89,11 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// What rows the tiles of linear layers hold.
+    pub(crate) const fn tile_kind(&self) -> TileKind {
+        TileKind::of(self.int8, self.layout)
+    }
+
     /// Whether a layer's feed-forward is added up beside the stream: in parallel layers, and where a
     /// token has several experts.
     pub(crate) fn is_aside(&self, record: &LayerRecord) -> bool {
@@ -107,6 +116,7 @@ impl Shape {
             d_model: h.d_model as usize,
             vocab: h.vocab as usize,
             int8: h.numeric == 1,
+            layout: h.layout,
             tile: h.tile as usize,
             encoder,
             decoder,

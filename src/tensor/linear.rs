@@ -3,7 +3,8 @@
 use super::{Matrix, Values};
 use crate::format::GROUP;
 use crate::kernels::integer::BATCH;
-use crate::kernels::{float, int4, integer};
+use crate::kernels::matmul::{Rows, Weights};
+use crate::kernels::{float, int4, matmul};
 use core::ops::Range;
 
 /// A batch of rows that enters a linear layer.
@@ -11,11 +12,10 @@ use core::ops::Range;
 pub(crate) enum Input<'a> {
     /// f32 rows of `stride` values.
     Float { rows: &'a [f32], stride: usize },
-    /// Quantized rows of `stride` bytes (a multiple of 16, padded with zeros), with a scale and a
-    /// zero point per row.
+    /// Quantized rows (a multiple of 16 values each, padded with zeros), with a scale and a zero
+    /// point per row.
     Quantized {
-        rows: &'a [i8],
-        stride: usize,
+        rows: Rows<'a>,
         scales: &'a [f32],
         zeros: &'a [i32],
     },
@@ -85,11 +85,12 @@ impl Output<'_> {
     }
 }
 
-/// Applies rows `range` of `matrix` to `tokens` rows (at most 16) of `input`.
+/// Applies rows `range` of `matrix` to `tokens` rows of `input`.
 ///
 /// f32 and f16: y = dot(x, w) + b. int8: y = f32(Σ q·w − zero·Σ w) · (x.scale · w.scale) + b.
 /// int4: y = Σ over groups f32(Σ (q − zero)·w) · w.scale, times x.scale, + b. An input whose kind
-/// does not match the matrix gives nothing; the file's check rules it out.
+/// does not match the matrix gives nothing; the file's check rules it out. `range` begins at a
+/// multiple of 16.
 pub(crate) fn linear(
     matrix: &Matrix<'_>,
     range: Range<usize>,
@@ -97,70 +98,132 @@ pub(crate) fn linear(
     tokens: usize,
     output: &mut Output<'_>,
 ) {
-    let mut floats = [0.0f32; BATCH];
-    let mut integers = [0i32; BATCH];
-    let (Some(floats), Some(integers)) = (floats.get_mut(..tokens), integers.get_mut(..tokens))
-    else {
-        return;
-    };
-    let mut row = range.start;
-    while row < range.end && row < matrix.rows {
-        let start = row.saturating_mul(matrix.stride);
-        let bias = matrix.bias.get(row).copied();
-        let biased = |y: f32| bias.map_or(y, |b| y + b);
+    let range = range.start..range.end.min(matrix.rows);
+    // Batches of 16 tokens: each meets all weights.
+    let mut first = 0;
+    while first < tokens {
+        let count = BATCH.min(tokens.saturating_sub(first));
+        let batch = first..first.saturating_add(count);
         match (matrix.values, input) {
-            (Values::F32(values), Input::Float { rows, stride }) => {
-                let weights = part(values, start, matrix.cols);
-                match floats {
-                    [y] => *y = float::dot(part(rows, 0, matrix.cols), weights),
-                    _ => float::dot_rows(rows, stride, weights, floats),
-                }
-                for (token, y) in floats.iter().enumerate() {
-                    output.put(token, row, biased(*y));
-                }
-            }
-            (Values::F16(values), Input::Float { rows, stride }) => {
-                let weights = part(values, start, matrix.cols);
-                match floats {
-                    [y] => *y = float::dot_f16(part(rows, 0, matrix.cols), weights),
-                    _ => float::dot_rows_f16(rows, stride, weights, floats),
-                }
-                for (token, y) in floats.iter().enumerate() {
-                    output.put(token, row, biased(*y));
-                }
-            }
             (
                 Values::I8 {
-                    values,
+                    weights,
                     scales,
                     sums,
                 },
                 Input::Quantized {
                     rows,
-                    stride,
                     scales: x_scales,
                     zeros,
                 },
             ) => {
-                let weights = part(values, start, matrix.stride);
-                let scale = scales.get(row).copied().unwrap_or(0.0);
-                let sum = sums.get(row).copied().unwrap_or(0);
-                match integers {
-                    [dot] => *dot = integer::dot(part(rows, 0, matrix.stride), weights),
-                    _ => integer::dot_rows(rows, stride, weights, integers),
+                let of_rows = Int8 {
+                    weights,
+                    scales,
+                    sums,
+                    bias: matrix.bias,
+                };
+                let x = Batch {
+                    rows: rows.skip(first),
+                    scales: part(x_scales, first, count),
+                    zeros: part(zeros, first, count),
+                };
+                int8(&of_rows, range.clone(), x, batch, output);
+            }
+            _ => by_row(matrix, range.clone(), input, batch, output),
+        }
+        first = first.saturating_add(BATCH);
+    }
+}
+
+/// An int8 matrix with what its rows have.
+struct Int8<'m> {
+    weights: Weights<'m>,
+    scales: &'m [f32],
+    sums: &'m [i32],
+    bias: &'m [f32],
+}
+
+/// At most 16 quantized rows.
+struct Batch<'a> {
+    rows: Rows<'a>,
+    scales: &'a [f32],
+    zeros: &'a [i32],
+}
+
+/// Some rows of weights at a time.
+fn int8(
+    matrix: &Int8<'_>,
+    range: Range<usize>,
+    x: Batch<'_>,
+    tokens: Range<usize>,
+    output: &mut Output<'_>,
+) {
+    let count = tokens.len();
+    let step = matmul::rows_at_once(count);
+    let mut all = [0i32; matmul::SUMS];
+    let mut first = range.start;
+    while first < range.end {
+        let rows = step.min(range.end.saturating_sub(first));
+        let dots = all
+            .get_mut(..rows.saturating_mul(count))
+            .unwrap_or_default();
+        matmul::dots(&matrix.weights, first, rows, x.rows, count, dots);
+        for (row, dots) in (first..).zip(dots.chunks_exact(count.max(1))) {
+            let scale = matrix.scales.get(row).copied().unwrap_or(0.0);
+            let sum = matrix.sums.get(row).copied().unwrap_or(0);
+            let bias = matrix.bias.get(row).copied();
+            let affine = x.scales.iter().zip(x.zeros);
+            for (token, (dot, (x_scale, zero))) in tokens.clone().zip(dots.iter().zip(affine)) {
+                let exact = dot.wrapping_sub(zero.wrapping_mul(sum));
+                let y = exact as f32 * (x_scale * scale);
+                output.put(token, row, bias.map_or(y, |b| y + b));
+            }
+        }
+        first = first.saturating_add(step);
+    }
+}
+
+/// f32, f16 and int4: a row of weights at a time.
+fn by_row(
+    matrix: &Matrix<'_>,
+    range: Range<usize>,
+    input: Input<'_>,
+    tokens: Range<usize>,
+    output: &mut Output<'_>,
+) {
+    let mut values = [0.0f32; BATCH];
+    let Some(values) = values.get_mut(..tokens.len()) else {
+        return;
+    };
+    for row in range {
+        let start = row.saturating_mul(matrix.stride);
+        let bias = matrix.bias.get(row).copied();
+        match (matrix.values, input) {
+            (Values::F32(weights), Input::Float { rows, stride }) => {
+                let weights = part(weights, start, matrix.cols);
+                let rows = rows
+                    .get(tokens.start.saturating_mul(stride)..)
+                    .unwrap_or(&[]);
+                match values {
+                    [y] => *y = float::dot(part(rows, 0, matrix.cols), weights),
+                    _ => float::dot_rows(rows, stride, weights, values),
                 }
-                for (token, (dot, (x_scale, zero))) in
-                    integers.iter().zip(x_scales.iter().zip(zeros)).enumerate()
-                {
-                    let dot = dot.wrapping_sub(zero.wrapping_mul(sum));
-                    output.put(token, row, biased(dot as f32 * (x_scale * scale)));
+            }
+            (Values::F16(weights), Input::Float { rows, stride }) => {
+                let weights = part(weights, start, matrix.cols);
+                let rows = rows
+                    .get(tokens.start.saturating_mul(stride)..)
+                    .unwrap_or(&[]);
+                match values {
+                    [y] => *y = float::dot_f16(part(rows, 0, matrix.cols), weights),
+                    _ => float::dot_rows_f16(rows, stride, weights, values),
                 }
             }
             (
                 Values::I4 { packed, scales },
                 Input::Quantized {
                     rows,
-                    stride,
                     scales: x_scales,
                     zeros,
                 },
@@ -168,14 +231,18 @@ pub(crate) fn linear(
                 let packed = part(packed, start, matrix.stride);
                 let groups = matrix.cols.div_ceil(GROUP);
                 let scales = part(scales, row.saturating_mul(groups), groups);
-                int4::dot_rows(rows, stride, zeros, packed, scales, floats);
-                for (token, (y, x_scale)) in floats.iter().zip(x_scales).enumerate() {
-                    output.put(token, row, biased(y * x_scale));
+                let zeros = part(zeros, tokens.start, tokens.len());
+                let x_scales = part(x_scales, tokens.start, tokens.len());
+                int4::dot_rows(rows.skip(tokens.start), zeros, packed, scales, values);
+                for (y, x_scale) in values.iter_mut().zip(x_scales) {
+                    *y *= x_scale;
                 }
             }
             _ => return,
         }
-        row += 1;
+        for (token, y) in tokens.clone().zip(values.iter()) {
+            output.put(token, row, bias.map_or(*y, |b| y + b));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod arena;
 mod linear;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};
+use crate::kernels::matmul::{Form, Weights};
 
 pub(crate) use linear::{Gated, Gates, Input, Op, Output, linear, part};
 
@@ -29,7 +30,7 @@ pub(crate) enum Values<'m> {
     F32(&'m [f32]),
     F16(&'m [u16]),
     I8 {
-        values: &'m [i8],
+        weights: Weights<'m>,
         scales: &'m [f32],
         sums: &'m [i32],
     },
@@ -64,6 +65,7 @@ impl<'m> Matrix<'m> {
     fn new(region: &'m [u8], record: &TensorRecord) -> Self {
         let (rows, cols) = (record.rows as usize, record.cols as usize);
         let bytes = record.stride as usize;
+        let blocks = rows.next_multiple_of(record.layout.block());
         let count = |bytes| rows.saturating_mul(bytes);
         let (stride, values) = match record.format {
             TensorFormat::F32 => {
@@ -78,7 +80,11 @@ impl<'m> Matrix<'m> {
             }
             TensorFormat::I8 | TensorFormat::U8 => {
                 let values = Values::I8 {
-                    values: numbers(region, record.offset, count(bytes)),
+                    weights: Weights::new(
+                        numbers(region, record.offset, blocks.saturating_mul(bytes)),
+                        bytes,
+                        record.layout,
+                    ),
                     scales: numbers(region, record.scales, rows),
                     sums: numbers(region, record.sums, rows),
                 };
@@ -133,10 +139,16 @@ impl<'m> Matrix<'m> {
                     *out = crate::kernels::float::widen(*value);
                 }
             }
-            Values::I8 { values, scales, .. } => {
+            Values::I8 {
+                weights, scales, ..
+            } => {
                 let scale = scales.get(index).copied().unwrap_or(0.0);
-                for (out, value) in out.iter_mut().zip(values.get(span).unwrap_or(&[])) {
-                    *out = f32::from(*value) * scale;
+                let mut near = [0i8; 16];
+                for (chunk, out) in out.chunks_mut(near.len()).enumerate() {
+                    weights.unpack(index, chunk.saturating_mul(near.len()), &mut near);
+                    for (out, value) in out.iter_mut().zip(&near) {
+                        *out = f32::from(*value) * scale;
+                    }
                 }
             }
             // Experts only: no row of theirs is ever looked up.
@@ -147,6 +159,14 @@ impl<'m> Matrix<'m> {
     /// Whether its inputs are quantized.
     pub const fn is_integer(&self) -> bool {
         matches!(self.values, Values::I8 { .. } | Values::I4 { .. })
+    }
+
+    /// The form of its inputs if they are quantized.
+    pub const fn form(&self) -> Form {
+        match &self.values {
+            Values::I8 { weights, .. } => weights.form(),
+            _ => Form::Bytes,
+        }
     }
 
     /// Row `index` of an f32 matrix, without padding.

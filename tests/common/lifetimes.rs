@@ -5,6 +5,7 @@
 
 use palmtop::Limits;
 use palmtop::format::{FeedForwardKind, LayerRecord, Palm, Policy};
+use palmtop::kernels::Layout;
 
 /// A block of memory, alive from the unit `first` to the unit `last`, both included.
 #[derive(Debug)]
@@ -71,7 +72,12 @@ impl Sizes<'_, '_> {
 
     fn tile_of(&self, integer: bool, rows: u128, inner: u128) -> u128 {
         if integer {
-            rows * round_up(self.d_model.max(inner), 16) + rows * 4 + rows * 4
+            // DSP cores keep a value as a 16-bit number, and its pair's difference beside it.
+            let room = match self.palm.header().layout {
+                Layout::Lanes4 => 2,
+                _ => 1,
+            };
+            rows * round_up(self.d_model.max(inner), 16) * room + rows * 4 + rows * 4
         } else {
             rows * self.d_model * 4
         }

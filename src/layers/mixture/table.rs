@@ -53,7 +53,8 @@ impl<'m, const EXPERTS: usize> ExpertTable<'m, EXPERTS> {
         }
         // Hidden values, and the greater of a row of floats and a row of bytes with its scale.
         let floats = d_model * 4;
-        let bytes = widest.next_multiple_of(16) + 8;
+        let room = self.palm.header().layout.activation_bytes();
+        let bytes = widest.next_multiple_of(16) * room + 8;
         widest * 4 + if floats > bytes { floats } else { bytes }
     }
 
@@ -74,7 +75,13 @@ impl<'m, const EXPERTS: usize> ExpertTable<'m, EXPERTS> {
         let (d_model, d_ff) = (h.len(), block.width());
         let mut scratch = Carver::new(scratch);
         let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
-        let mut tile = Tile::carve(&mut scratch, block.is_integer(), 1, d_model, d_ff);
+        let mut tile = Tile::carve(
+            &mut scratch,
+            block.tile_kind(self.palm.header().layout),
+            1,
+            d_model,
+            d_ff,
+        );
         tile.set(0, h);
         let factor = self.record.output_factor;
         let mut output = Output {

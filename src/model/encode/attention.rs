@@ -26,7 +26,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             mut low, states, ..
         } = self.session.encode_regions(shape.parallel);
         let mut cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
-        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, inner);
+        let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, norm);
@@ -57,6 +57,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             scale: palm.header().encoder_score_scale,
         };
         let (int8, parallel, d_kv) = (shape.int8, shape.parallel, shape.encoder.d_kv);
+        let kind = shape.tile_kind();
         let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let kv = kv_shape(shape, &shape.encoder, limit);
         let norm = self.pre_norm(record.self_norm);
@@ -65,7 +66,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             mut low, states, ..
         } = self.session.encode_regions(parallel);
         let cache = KvCache::carve(&mut low, kv);
-        let mut tile = Tile::carve(&mut low, int8, rows, d_model, inner);
+        let mut tile = Tile::carve(&mut low, kind, rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let mut scratch = Scratch::carve(&mut low, int8, limit as usize, d_kv);
         let tokens = token..token.saturating_add(count);

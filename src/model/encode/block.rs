@@ -8,7 +8,7 @@ use crate::layers::feed_forward::FeedForward;
 use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::{RouteTrace, RouterView, Stack, TokenAt};
 use crate::layers::position::Rotary;
-use crate::layers::tile::Tile;
+use crate::layers::tile::{Tile, TileKind};
 use crate::model::pieces::{
     add, copy, factor, fetch, fill, rows_from, sort_by_expert, store_keys_values,
 };
@@ -172,8 +172,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let [_, k, v, _] = expert.attention;
         let matrices = [k, v].map(|index| Matrix::of_expert(palm, blob, index));
-        let integer = matrices.iter().all(Matrix::is_integer);
-        let mut tile = Tile::carve(&mut low, integer, rows, d_model, 0);
+        let kind = TileKind::for_matrix(&matrices[0], shape.layout);
+        let mut tile = Tile::carve(&mut low, kind, rows, d_model, 0);
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, norm);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
@@ -215,8 +215,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             bias: None,
             scale: palm.header().encoder_score_scale,
         };
-        let integer = attending.q.is_integer();
-        let mut tile = Tile::carve(&mut low, integer, rows, d_model, inner);
+        let kind = TileKind::for_matrix(&attending.q, shape.layout);
+        let mut tile = Tile::carve(&mut low, kind, rows, d_model, inner);
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, norm);
         let mut output = Output {
@@ -258,7 +258,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         } = self.block_work(rank)?;
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let block = FeedForward::expert(model.palm(), blob, &expert);
-        let mut tile = Tile::carve(&mut low, block.is_integer(), rows, d_model, d_ff);
+        let layout = model.shape().layout;
+        let mut tile = Tile::carve(&mut low, block.tile_kind(layout), rows, d_model, d_ff);
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, norm);
         let mut output = Output {

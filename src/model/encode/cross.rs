@@ -23,7 +23,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let cross_kv = self.session.plan.cross_kv as usize;
         let (mut low, states) = self.session.split_states();
         let caches: &mut [u8] = low.take(cross_kv);
-        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, 0);
+        let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, 0);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let mut cache = KvCache::carve(&mut nth(caches, kv_shape, layer), kv_shape);
         let tokens = token..token.saturating_add(count);

@@ -28,7 +28,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             states,
             ..
         } = self.session.encode_regions(shape.parallel);
-        let mut tile = Tile::carve(&mut low, shape.int8, rows, d_model, d_ff);
+        let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, d_ff);
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, norm);
@@ -192,7 +192,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let gates: &mut [f32] = low.take(rows);
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let block = FeedForward::expert(model.palm(), blob, &expert_record);
-        let mut tile = Tile::carve(&mut low, block.is_integer(), rows, d_model, d_ff);
+        let mut tile = Tile::carve(&mut low, block.tile_kind(shape.layout), rows, d_model, d_ff);
         for (row, from) in tokens.iter().take(count).enumerate() {
             let state = part(states, (*from as usize).saturating_mul(d_model), d_model);
             set_row(&mut tile, row, wide, state, norm.as_ref());

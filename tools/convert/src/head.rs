@@ -170,6 +170,7 @@ impl Head {
             u8::from(graph.parallel),
             u8::from(graph.decoder_only),
             u8::from(graph.mixture_block.is_some()),
+            extras.layout as u8,
         ]);
         h.resize(HEADER_LEN, 0);
         Ok(out)
@@ -188,7 +189,7 @@ fn tensor_record(out: &mut Vec<u8>, tensor: &TensorEntry, resident: u32) {
             tensor.stride,
         ],
     );
-    out.extend([tensor.format as u8, 0]);
+    out.extend([tensor.format as u8, tensor.layout as u8]);
     put16(out, u16::from(tensor.in_expert));
     put32s(
         out,

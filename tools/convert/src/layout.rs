@@ -3,6 +3,7 @@
 //! written (`place::blob`): only their places are fixed here.
 
 use palmtop::format::{NONE16, TensorFormat};
+use palmtop::kernels;
 
 use crate::Weights;
 use crate::error::ConvertError;
@@ -87,7 +88,7 @@ pub(crate) struct Layout {
     pub names: Names,
 }
 
-/// Lays out a graph with its matrices in the formats asked for.
+/// Lays out a graph with its matrices in the formats asked for, the bytes of int8 ones in `order`.
 ///
 /// # Errors
 /// If f16 cannot hold a value, or a table's index cannot count what there is.
@@ -95,6 +96,7 @@ pub(crate) fn lay_out(
     graph: &Graph,
     weights: Weights,
     formats: &Formats,
+    order: kernels::Layout,
 ) -> Result<Layout, ConvertError> {
     let layout = Layout {
         tensors: Vec::new(),
@@ -106,6 +108,7 @@ pub(crate) fn lay_out(
     };
     let mut planner = Planner {
         format: weights.format(),
+        order,
         formats,
         parallel: graph.parallel,
         layout,
@@ -122,6 +125,8 @@ pub(crate) fn lay_out(
 
 struct Planner<'f> {
     format: TensorFormat,
+    /// Order of the bytes of int8 matrices.
+    order: kernels::Layout,
     formats: &'f Formats,
     parallel: bool,
     layout: Layout,
@@ -276,7 +281,7 @@ impl Planner<'_> {
         let mut end = 0;
         let mut names = Vec::new();
         let mut put = |part: &'static str, matrix: &Matrix| -> Result<u16, ConvertError> {
-            let (entry, after) = Form::of(matrix, format).entry(end, true)?;
+            let (entry, after) = Form::of(matrix, format, self.order).entry(end, true)?;
             end = after;
             names.push((part, matrix.name.clone()));
             match self.layout.tensors.iter().position(|other| *other == entry) {
@@ -314,7 +319,7 @@ impl Planner<'_> {
 
     /// A matrix of a linear layer, the embedding or the head.
     fn linear(&mut self, matrix: &Matrix) -> Result<u16, ConvertError> {
-        let encoded = quantize::matrix(matrix, self.format)?;
+        let encoded = quantize::matrix(matrix, self.format, self.order)?;
         self.resident(&matrix.name, &encoded)
     }
 

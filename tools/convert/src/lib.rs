@@ -34,6 +34,7 @@ mod place;
 mod positions;
 mod quantize;
 pub mod random;
+mod target;
 mod tokenizer;
 mod writer;
 
@@ -42,10 +43,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use palmtop::format::{Palm, TensorFormat};
+use palmtop::kernels;
 
 pub use atomic::write_atomically;
 pub use error::ConvertError;
 pub use formats::{ExpertRule, ExpertWeights};
+pub use target::Target;
 
 use checkpoint::Checkpoint;
 use families::Limits;
@@ -121,6 +124,9 @@ pub struct Options {
     /// Token rows of a batch, 1 to 16; `None`: 16 where there are experts, so that an expert is read
     /// once for 16 tokens, else as many as fit a buffer of 16 KiB.
     pub tile: Option<u8>,
+    /// Order of the bytes of int8 matrices: a target's own ([`Target::layout`]) is read fast there,
+    /// and right everywhere.
+    pub layout: kernels::Layout,
     /// Whether integer weights are equalized (same function, smaller rounding error).
     pub equalize: bool,
 }
@@ -135,6 +141,7 @@ impl Default for Options {
             source: None,
             target: None,
             tile: None,
+            layout: kernels::Layout::Rows,
             equalize: true,
         }
     }
@@ -189,13 +196,15 @@ pub fn convert(
         equalize::graph(&mut graph);
     }
     let in_file = |error: ConvertError| error.in_file(checkpoint.list_file());
-    let layout = layout::lay_out(&graph, options.weights, &formats).map_err(in_file)?;
+    let layout =
+        layout::lay_out(&graph, options.weights, &formats, options.layout).map_err(in_file)?;
     let tile = tile(&graph, options.tile)?;
     let tokenizer = tokenizer::section(&mut checkpoint, graph.vocab)?;
     let names = names::json(&checkpoint, &graph, &layout, architecture, options.weights);
     let mut extras = Extras {
         tile,
         int8,
+        layout: options.layout,
         tokenizer,
         names,
         ..Extras::default()
@@ -204,7 +213,7 @@ pub fn convert(
     // from the first.
     let mut experts = graph.take_experts();
     let mut make = |index: usize| match (experts.get_mut(index), layout.experts.get(index)) {
-        (Some(expert), Some(entry)) => place::take_blob(expert, entry.format),
+        (Some(expert), Some(entry)) => place::take_blob(expert, entry.format, options.layout),
         _ => Ok(Vec::new()),
     };
     let in_file = |error: ConvertError| error.in_file(checkpoint.list_file());

@@ -1,6 +1,7 @@
 //! Places of tensors in a region: the matrix at a multiple of 16, then scales, sums and bias.
 
 use palmtop::format::{ALIGN, TensorFormat};
+use palmtop::kernels::Layout;
 
 use crate::error::ConvertError;
 use crate::graph::{Expert, Matrix};
@@ -15,6 +16,7 @@ pub(crate) struct TensorEntry {
     pub cols: u32,
     pub stride: u32,
     pub format: TensorFormat,
+    pub layout: Layout,
     pub in_expert: bool,
     pub scales: Option<u32>,
     pub sums: Option<u32>,
@@ -27,17 +29,23 @@ pub(crate) struct Form {
     pub rows: usize,
     pub cols: usize,
     pub format: TensorFormat,
+    pub layout: Layout,
     /// Values of the bias.
     pub bias: Option<usize>,
 }
 
 impl Form {
-    /// The form of a matrix in this format.
-    pub fn of(matrix: &Matrix, format: TensorFormat) -> Self {
+    /// The form of a matrix in this format, with this layout if it is int8.
+    pub fn of(matrix: &Matrix, format: TensorFormat, layout: Layout) -> Self {
+        let layout = match format {
+            TensorFormat::I8 => layout,
+            _ => Layout::Rows,
+        };
         Self {
             rows: matrix.rows,
             cols: matrix.cols,
             format,
+            layout,
             bias: matrix.bias.as_ref().map(Vec::len),
         }
     }
@@ -66,7 +74,8 @@ impl Form {
     ) -> Result<(TensorEntry, usize), ConvertError> {
         let stride = self.format.stride(self.cols);
         let offset = start.next_multiple_of(ALIGN);
-        let mut end = offset.saturating_add(self.rows.saturating_mul(stride));
+        let rows = self.rows.next_multiple_of(self.layout.block());
+        let mut end = offset.saturating_add(rows.saturating_mul(stride));
         let mut after = |len: Option<usize>| -> Result<Option<u32>, ConvertError> {
             let Some(len) = len else { return Ok(None) };
             let place = to_u32("size of the weights", end)?;
@@ -80,6 +89,7 @@ impl Form {
             cols: to_u32("columns", self.cols)?,
             stride: to_u32("bytes of a row", stride)?,
             format: self.format,
+            layout: self.layout,
             in_expert,
             scales: after(self.scale_bytes())?,
             sums: after(sums)?,
@@ -103,6 +113,7 @@ pub(crate) fn append(
         rows: encoded.rows,
         cols: encoded.cols,
         format: encoded.format,
+        layout: encoded.layout,
         bias: encoded.bias.as_ref().map(Vec::len),
     };
     let (entry, end) = form.entry(region.len(), in_expert)?;
@@ -132,10 +143,14 @@ pub(crate) fn matrices(expert: &Expert) -> impl Iterator<Item = &Matrix> {
 ///
 /// # Errors
 /// If the format cannot hold a value, or the blob is larger than the file can state.
-pub(crate) fn blob(expert: &Expert, format: TensorFormat) -> Result<Vec<u8>, ConvertError> {
+pub(crate) fn blob(
+    expert: &Expert,
+    format: TensorFormat,
+    layout: Layout,
+) -> Result<Vec<u8>, ConvertError> {
     let mut blob = Vec::new();
     for matrix in matrices(expert) {
-        append(&mut blob, &quantize::matrix(matrix, format)?, true)?;
+        append(&mut blob, &quantize::matrix(matrix, format, layout)?, true)?;
     }
     pad(&mut blob);
     Ok(blob)
@@ -148,8 +163,9 @@ pub(crate) fn blob(expert: &Expert, format: TensorFormat) -> Result<Vec<u8>, Con
 pub(crate) fn take_blob(
     expert: &mut Expert,
     format: TensorFormat,
+    layout: Layout,
 ) -> Result<Vec<u8>, ConvertError> {
-    let made = blob(expert, format)?;
+    let made = blob(expert, format, layout)?;
     expert.attention = None;
     let block = &mut expert.block;
     for matrix in [&mut block.wi, &mut block.wo]

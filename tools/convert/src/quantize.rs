@@ -1,8 +1,10 @@
 //! f32 matrices in the formats of the file: f32, f16, int8 with a scale per row, or int4 (`int4`).
 
 mod int4;
+mod pack;
 
 use palmtop::format::{ALIGN, TensorFormat};
+use palmtop::kernels::Layout;
 
 use crate::error::ConvertError;
 use crate::graph::{Matrix, Norm};
@@ -15,7 +17,8 @@ pub(crate) struct Encoded {
     pub rows: usize,
     pub cols: usize,
     pub format: TensorFormat,
-    /// Rows padded with zeros to the stride.
+    pub layout: Layout,
+    /// Rows padded with zeros to the stride, then in the order of the layout.
     pub data: Vec<u8>,
     /// int8: an f32 per row; int4: an f16 per group; else empty.
     pub scales: Vec<u8>,
@@ -30,6 +33,7 @@ impl Encoded {
             rows: matrix.rows,
             cols: matrix.cols,
             format,
+            layout: Layout::Rows,
             data: Vec::new(),
             scales: Vec::new(),
             sums: Vec::new(),
@@ -43,15 +47,19 @@ impl Encoded {
     }
 }
 
-/// A matrix in the format asked for.
+/// A matrix in the format asked for; int8 in this layout.
 ///
 /// # Errors
 /// [`ConvertError::F16Range`] if f16 cannot hold a value, [`ConvertError::Int4Range`] if an int4
 /// group's scale cannot.
-pub(crate) fn matrix(matrix: &Matrix, format: TensorFormat) -> Result<Encoded, ConvertError> {
+pub(crate) fn matrix(
+    matrix: &Matrix,
+    format: TensorFormat,
+    layout: Layout,
+) -> Result<Encoded, ConvertError> {
     match format {
         TensorFormat::F16 => f16(matrix),
-        TensorFormat::I8 => Ok(int8(matrix)),
+        TensorFormat::I8 => Ok(pack::packed(int8(matrix), layout)),
         TensorFormat::I4 => int4::matrix(matrix),
         TensorFormat::F32 | TensorFormat::U8 => Ok(f32(matrix)),
     }
@@ -75,6 +83,7 @@ pub(crate) fn bytes(values: &[u8]) -> Encoded {
         rows: 1,
         cols: values.len(),
         format: TensorFormat::U8,
+        layout: Layout::Rows,
         data: values.to_vec(),
         scales: Vec::new(),
         sums: Vec::new(),
@@ -194,13 +203,14 @@ mod tests {
 
     #[test]
     fn f16_refuses_what_it_cannot_hold() {
-        let error = matrix(&matrix_of(1, &[1.0, 70_000.0]), TensorFormat::F16).err();
+        let f16 = |values: &[f32]| matrix(&matrix_of(1, values), TensorFormat::F16, Layout::Rows);
+        let error = f16(&[1.0, 70_000.0]).err();
         let text = error.map(|error| error.to_string()).unwrap_or_default();
         assert!(
             text.contains("`w`") && text.contains("--weights f32"),
             "{text}"
         );
-        assert!(matrix(&matrix_of(1, &[65_504.0]), TensorFormat::F16).is_ok());
+        assert!(f16(&[65_504.0]).is_ok());
     }
 
     #[test]

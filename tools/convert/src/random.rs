@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use palmtop::format::{Palm, Policy};
+use palmtop::kernels;
 
 use crate::error::ConvertError;
 use crate::formats::Formats;
@@ -45,6 +46,8 @@ pub struct Spec {
     pub weights: Weights,
     /// Format of experts; `None`: that of `weights`.
     pub expert_weights: Option<ExpertWeights>,
+    /// Order of the bytes of int8 matrices.
+    pub layout: kernels::Layout,
     /// Start of the random numbers.
     pub seed: u64,
 }
@@ -64,6 +67,7 @@ impl Default for Spec {
             all_sparse: false,
             weights: Weights::Int8,
             expert_weights: None,
+            layout: kernels::Layout::Rows,
             seed: 1,
         }
     }
@@ -149,10 +153,11 @@ pub fn write(path: &Path, spec: &Spec) -> Result<(), ConvertError> {
         ..Options::default()
     };
     let formats = Formats::resolve(&graph, &options)?;
-    let layout = layout::lay_out(&graph, spec.weights, &formats)?;
+    let layout = layout::lay_out(&graph, spec.weights, &formats, spec.layout)?;
     let mut extras = Extras {
         tile: crate::tile(&graph, None)?,
         int8: spec.weights == Weights::Int8,
+        layout: spec.layout,
         names: r#"{"source":"random weights"}"#.to_owned(),
         ..Extras::default()
     };
@@ -168,7 +173,7 @@ pub fn write(path: &Path, spec: &Spec) -> Result<(), ConvertError> {
     let first = pass(&extras, &mut |index| {
         let format = layout.experts.get(index).map(|entry| entry.format);
         let format = format.unwrap_or(spec.weights.format());
-        place::blob(&expert(spec, Some(index)), format)
+        place::blob(&expert(spec, Some(index)), format, spec.layout)
     })?;
     let image = checkpoint::map_file(first.path()).map_err(failed)?;
     let run = golden::run(&image)?;

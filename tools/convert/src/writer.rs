@@ -7,6 +7,8 @@ use std::io::{Seek, SeekFrom, Write};
 use palmtop::format::{ALIGN, PAGE, Palm, TensorFormat, crc32};
 
 use crate::error::ConvertError;
+use palmtop::kernels;
+
 use crate::graph::Graph;
 use crate::head::{Head, Section};
 use crate::layout::{FeedForwardEntry, Layout};
@@ -17,6 +19,8 @@ use crate::place::{pad, to_u32};
 pub(crate) struct Extras {
     pub tile: u8,
     pub int8: bool,
+    /// Order of the bytes of int8 matrices.
+    pub layout: kernels::Layout,
     /// The `TOKENIZER` section; empty: none.
     pub tokenizer: Vec<u8>,
     /// The `GOLDEN` section; empty: none.
@@ -144,5 +148,8 @@ fn minor(graph: &Graph, layout: &Layout, extras: &Extras) -> u16 {
             || expert.format.is_integer() != extras.int8
             || expert.attention.is_some()
     });
+    if extras.layout != kernels::Layout::Rows {
+        return 2;
+    }
     u16::from(model || rules || experts)
 }

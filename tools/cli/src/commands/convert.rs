@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use palmtop::Limits;
-use palmtop_convert::{ExpertRule, ExpertWeights, Options, Weights};
+use palmtop_convert::{ExpertRule, ExpertWeights, Options, Target, Weights};
 
 use crate::args::{ExpertWeightsArg, WeightsArg};
 use crate::failure::misused;
@@ -17,7 +17,7 @@ use crate::units::{bytes, count};
 
 const EXAMPLES: &str = "Examples:
   palmtop convert checkpoint/ -o model.palm
-  palmtop convert checkpoint/ -o model-f16.palm --weights f16 --source 64 --target 96
+  palmtop convert checkpoint/ -o model-f16.palm --weights f16 --default-source 64 --default-target 96
 
 Experts may have formats of their own, all of them or some; what comes later wins:
   palmtop convert checkpoint/ -o model-int4.palm --experts int4
@@ -51,12 +51,12 @@ pub struct Args {
     expert: Vec<ExpertRule>,
 
     /// Default limit of source tokens, for who states none
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    source: Option<u32>,
+    #[arg(long, visible_alias = "source", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    default_source: Option<u32>,
 
     /// Default limit of target positions, for who states none
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    target: Option<u32>,
+    default_target: Option<u32>,
 
     /// Rows of position tables, and so the most tokens of a source or target [default: what
     /// config.json says or a limit needs, at most 4096]
@@ -67,6 +67,10 @@ pub struct Args {
     /// often; results stay the same
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     tile: Option<u8>,
+
+    /// Lay int8 matrices out for a target, as thumbv7em or x86_64; read everywhere, fast there
+    #[arg(long, value_name = "TARGET", default_value_t, value_parser = target)]
+    target: Target,
 }
 
 /// Converts, writes, sums up.
@@ -78,9 +82,10 @@ pub fn convert(args: &Args) -> Result<ExitCode> {
         experts: args.experts.map(ExpertWeights::from),
         expert_rules: args.expert.clone(),
         max_positions: args.max_positions,
-        source: args.source,
-        target: args.target,
+        source: args.default_source,
+        target: args.default_target,
         tile: args.tile,
+        layout: args.target.layout(),
         ..Options::default()
     };
     let mut bar = ConversionBar::new();
@@ -113,6 +118,14 @@ pub fn convert(args: &Args) -> Result<ExitCode> {
         limits.target,
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The target of that name.
+fn target(text: &str) -> Result<Target, String> {
+    match text.parse::<u32>() {
+        Ok(_) => Err("it takes a target, as thumbv7em; the limit is --default-target".to_owned()),
+        Err(_) => text.parse(),
+    }
 }
 
 /// Finds out before the work what would fail after it.

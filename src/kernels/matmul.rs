@@ -1,0 +1,194 @@
+//! Products of int8 matrices with rows of quantized activations.
+
+use super::integer::{self, BATCH};
+use super::layout::Layout;
+
+/// Weights that are copied at once, and then meet every row of a batch.
+const CHUNK: usize = 128;
+
+/// Most sums that a call of [`dots`] gives.
+pub const SUMS: usize = 64;
+
+/// The bytes of an int8 matrix, in the order that its layout says.
+#[derive(Debug, Clone, Copy)]
+pub struct Weights<'m> {
+    values: &'m [i8],
+    stride: usize,
+    layout: Layout,
+}
+
+/// How a row of quantized activations lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A byte a value.
+    Bytes,
+    /// What [`prepare`](super::lanes::prepare) makes of it, for [`Layout::Lanes4`].
+    Lanes,
+}
+
+impl Form {
+    /// The form in which this target's kernels want the activations that meet int8 weights of a
+    /// layout.
+    pub const fn of(_layout: Layout) -> Self {
+        Self::Bytes
+    }
+}
+
+/// Rows of quantized activations: bytes from row to row, and what they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Row after row.
+    pub bytes: &'a [i8],
+    /// Bytes from row to row.
+    pub pitch: usize,
+    /// What each row is.
+    pub form: Form,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows from `index` on.
+    #[must_use]
+    pub fn skip(self, index: usize) -> Self {
+        Self {
+            bytes: self.from(index),
+            ..self
+        }
+    }
+
+    /// Row `index`, from its first byte to the end of all rows.
+    #[inline]
+    pub fn from(&self, index: usize) -> &'a [i8] {
+        let start = index.saturating_mul(self.pitch);
+        self.bytes.get(start..).unwrap_or_default()
+    }
+}
+
+impl<'m> Weights<'m> {
+    /// A matrix whose rows have `stride` bytes, a multiple of 16.
+    pub const fn new(values: &'m [i8], stride: usize, layout: Layout) -> Self {
+        Self {
+            values,
+            stride,
+            layout,
+        }
+    }
+
+    /// The layout.
+    pub const fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Bytes of a row, padding included.
+    pub const fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All bytes.
+    pub const fn values(&self) -> &'m [i8] {
+        self.values
+    }
+
+    /// The form in which this target's kernels want the activations that meet these weights.
+    pub const fn form(&self) -> Form {
+        Form::of(self.layout)
+    }
+
+    /// The weights of `row` from column `first` on, as many as `out` has room for.
+    #[inline]
+    pub fn unpack(&self, row: usize, first: usize, out: &mut [i8]) {
+        let (layout, stride) = (self.layout, self.stride);
+        let at = |col: usize| {
+            let index = layout.index(row, col, stride);
+            self.values.get(index).copied().unwrap_or(0)
+        };
+        match layout {
+            Layout::Rows => {
+                let start = layout.index(row, first, stride);
+                let weights = self.values.get(start..).unwrap_or_default();
+                for (out, weight) in out.iter_mut().zip(weights) {
+                    *out = *weight;
+                }
+            }
+            Layout::Bytes8 => {
+                for (out, col) in out.iter_mut().zip(first..) {
+                    *out = at(col);
+                }
+            }
+            Layout::Words16 | Layout::Bytes4 => {
+                for (out, col) in out.iter_mut().zip(first..) {
+                    *out = at(col) ^ i8::MIN;
+                }
+            }
+            Layout::Lanes4 => {
+                for (out, col) in out.iter_mut().zip(first..) {
+                    // The even weight's sign was borrowed from the odd one.
+                    let borrowed = col % 2 == 1 && at(col.saturating_sub(1)) < 0;
+                    *out = at(col).wrapping_add(i8::from(borrowed));
+                }
+            }
+        }
+    }
+}
+
+/// Rows of a matrix that one call of [`dots`] takes with so many tokens: a multiple of 4.
+pub const fn rows_at_once(tokens: usize) -> usize {
+    match tokens {
+        0..=4 => 16,
+        5..=8 => 8,
+        _ => 4,
+    }
+}
+
+/// `sums[r · tokens + t]` = Σ q·w of row `first + r` and token t, for `rows` rows (at most
+/// [`rows_at_once`]) and at most 16 tokens. `first` is a multiple of [`rows_at_once`].
+///
+/// Each weight is read once. Exact as [`integer::dot`] is.
+#[inline(never)]
+pub fn dots(
+    weights: &Weights<'_>,
+    first: usize,
+    rows: usize,
+    x: Rows<'_>,
+    tokens: usize,
+    sums: &mut [i32],
+) {
+    portable(weights, first, rows, x, tokens, sums);
+}
+
+/// [`dots`] on any target, in any layout.
+pub fn portable(
+    weights: &Weights<'_>,
+    first: usize,
+    rows: usize,
+    x: Rows<'_>,
+    tokens: usize,
+    sums: &mut [i32],
+) {
+    let tokens = tokens.min(BATCH);
+    for (row, sums) in sums.chunks_mut(tokens.max(1)).take(rows).enumerate() {
+        let row = first.saturating_add(row);
+        if let (Layout::Rows, [sum]) = (weights.layout, &mut *sums) {
+            let start = row.saturating_mul(weights.stride);
+            let values = weights.values.get(start..).unwrap_or_default();
+            let values = values.get(..weights.stride).unwrap_or_default();
+            *sum = integer::dot(x.from(0), values);
+            continue;
+        }
+        sums.fill(0);
+        let mut near = [0i8; CHUNK];
+        let mut col = 0;
+        while col < weights.stride {
+            let count = CHUNK.min(weights.stride.saturating_sub(col));
+            let near = near.get_mut(..count).unwrap_or_default();
+            weights.unpack(row, col, near);
+            // Flash is slow, so the copy must stay one: without this the compiler may read the
+            // weights themselves again for every token.
+            let near = core::hint::black_box(near);
+            for (token, sum) in sums.iter_mut().enumerate() {
+                let row = x.from(token).get(col..).unwrap_or_default();
+                *sum = sum.wrapping_add(integer::dot(row, near));
+            }
+            col = col.saturating_add(CHUNK);
+        }
+    }
+}
