@@ -6,6 +6,7 @@
 #![doc = include_str!("CONTRACT.md")]
 
 pub mod activation;
+pub(crate) mod fast;
 pub mod float;
 #[cfg(feature = "std")]
 pub mod host;
