@@ -13,6 +13,11 @@ use crate::model_file::Image;
 use crate::steer::Steer;
 use crate::trace::{Recorder, Taken};
 
+/// Token rows of the encoder's batches here: weights are read once for so many, and the rows of the
+/// widest layers stay in a core's own cache. A microcontroller takes the file's number, which is what
+/// arenas are reported for.
+const ROWS: usize = 128;
+
 /// A session of an engine.
 pub type Session<'m, 'a> = palmtop::Session<'m, 'a, Lent<'a, 'm>>;
 
@@ -110,7 +115,8 @@ impl<'m> Engine<'m> {
 
     /// Makes room and starts a session at these limits.
     pub fn session(&mut self, limits: Limits) -> Result<Session<'m, '_>> {
-        let bytes = self.model.arena_bytes(limits);
+        let model = self.model.with_tile(ROWS.max(self.model.shape().tile));
+        let bytes = model.arena_bytes(limits);
         let blocks = bytes.div_ceil(ALIGN);
         if self.arena.len() < blocks {
             let more = blocks - self.arena.len();
@@ -125,7 +131,7 @@ impl<'m> Engine<'m> {
         let arena = &mut bytemuck::cast_slice_mut(&mut self.arena)[..bytes];
         let experts = Lent(&mut self.experts);
         Ok(palmtop::Session::with_source(
-            self.model, limits, arena, experts,
+            model, limits, arena, experts,
         )?)
     }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use palmtop::Model;
 use palmtop::format::{ALIGN, FormatError, HEADER_LEN, Palm};
-use palmtop_convert::{ConvertError, Options, Weights, convert};
+use palmtop_convert::{ConvertError, Options, Target, Weights, convert};
 
 use crate::args::ModelArgs;
 use crate::experts::Experts;
@@ -71,6 +71,7 @@ impl Image {
     fn convert(folder: &Path, weights: Weights) -> Result<Self> {
         let options = Options {
             weights,
+            layout: Target::host().layout(),
             ..Options::default()
         };
         let mut bar = ConversionBar::new();
