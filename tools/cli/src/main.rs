@@ -4,6 +4,7 @@
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod args;
+mod cases;
 mod commands;
 mod engine;
 mod eval;
