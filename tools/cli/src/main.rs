@@ -16,6 +16,7 @@ mod out;
 mod page;
 mod progress;
 mod report;
+mod room;
 mod steer;
 mod table;
 mod text;

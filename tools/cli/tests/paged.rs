@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use palmtop::format::Palm;
@@ -110,6 +111,20 @@ fn damage_is_found_where_it_matters() {
     palmtop(&["run", arg(&damaged), "--slots", "2", "--ids", ""])
         .refused(1)
         .says(&["empty"]);
+    // A look at the tables needs no expert either, and tells the same.
+    let inspect = |path: &Path, more: &[&str]| palmtop(&[&["inspect", arg(path)], more].concat());
+    let slots = ["--slots", "2"];
+    let told = |path| inspect(path, &slots).ok().stdout;
+    let (damaged_tells, whole_tells) = (told(&damaged), told(&model));
+    assert!(
+        whole_tells
+            .lines()
+            .skip(1)
+            .eq(damaged_tells.lines().skip(1))
+    );
+    inspect(&damaged, &[]).refused(1).says(&["expert"]);
+    run(&flipped(300)).refused(1);
+    inspect(&damaged, &slots).refused(1);
     // Names are not read at all.
     run(&flipped(bytes.len() - 1)).ok();
     run(&bytes[..bytes.len() - 1])
