@@ -152,6 +152,18 @@ pub fn dots(
     tokens: usize,
     sums: &mut [i32],
 ) {
+    #[cfg(all(feature = "std", target_arch = "aarch64"))]
+    if super::aarch64::dots(
+        super::aarch64::Level::best(),
+        weights,
+        first,
+        rows,
+        x,
+        tokens,
+        sums,
+    ) {
+        return;
+    }
     portable(weights, first, rows, x, tokens, sums);
 }
 

@@ -5,6 +5,8 @@
 //! (exact on every target), the format's constants, and each other.
 #![doc = include_str!("CONTRACT.md")]
 
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+pub mod aarch64;
 pub mod activation;
 pub mod float;
 pub mod int4;
