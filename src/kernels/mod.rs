@@ -9,13 +9,18 @@
 pub mod aarch64;
 pub mod activation;
 pub mod float;
+#[cfg(feature = "std")]
+pub mod host;
 pub mod int4;
 pub mod integer;
 pub mod lanes;
 pub mod layout;
 pub mod math;
 pub mod matmul;
+pub(crate) mod product;
 pub mod softmax;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+pub(crate) mod x86;
 
 pub use activation::Activation;
 pub use layout::Layout;

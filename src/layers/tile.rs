@@ -3,7 +3,7 @@
 use crate::kernels::matmul::{Form, Rows};
 use crate::kernels::{Layout, integer, lanes};
 use crate::tensor::arena::Carver;
-use crate::tensor::{Input, Matrix};
+use crate::tensor::{Input, Matrix, Quantized};
 
 /// Values of a quantized row, padding included.
 pub(crate) const fn padded(width: usize) -> usize {
@@ -146,7 +146,7 @@ impl<'a> Tile<'a> {
                 width,
                 room,
                 form,
-            } => Input::Quantized {
+            } => Input::Quantized(Quantized {
                 rows: Rows {
                     bytes: rows,
                     pitch: padded(*width).saturating_mul(*room),
@@ -154,7 +154,7 @@ impl<'a> Tile<'a> {
                 },
                 scales,
                 zeros,
-            },
+            }),
         }
     }
 
