@@ -153,15 +153,7 @@ pub fn dots(
     sums: &mut [i32],
 ) {
     #[cfg(all(feature = "std", target_arch = "aarch64"))]
-    if super::aarch64::dots(
-        super::aarch64::Level::best(),
-        weights,
-        first,
-        rows,
-        x,
-        tokens,
-        sums,
-    ) {
+    if super::aarch64::dots(super::host::level(), weights, first, rows, x, tokens, sums) {
         return;
     }
     portable(weights, first, rows, x, tokens, sums);

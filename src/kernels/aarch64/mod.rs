@@ -10,53 +10,12 @@
 mod isa;
 mod tile;
 
+use super::host::Level;
 use super::integer::BATCH;
 use super::layout::Layout;
 use super::matmul::{Form, Rows, Weights, rows_at_once};
-use core::sync::atomic::{AtomicU8, Ordering};
 use isa::{Dot, Neon};
 use tile::{BLOCK, QUAD, Tile};
-
-/// A set of instructions that kernels are written for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Level {
-    /// What every 64-bit Arm has: products of bytes as 16-bit numbers.
-    Neon = 1,
-    /// Dot products of four bytes.
-    Dot = 2,
-    /// Products of 2×8 with 8×2 bytes.
-    Matrix = 3,
-}
-
-impl Level {
-    /// All of them, the slowest first.
-    pub const ALL: [Self; 3] = [Self::Neon, Self::Dot, Self::Matrix];
-
-    /// Whether this machine has what the level needs.
-    pub fn is_available(self) -> bool {
-        use std::arch::is_aarch64_feature_detected as has;
-        match self {
-            Self::Neon => true,
-            Self::Dot => has!("dotprod"),
-            Self::Matrix => has!("dotprod") && has!("i8mm"),
-        }
-    }
-
-    /// The fastest that this machine has; found out once.
-    #[inline]
-    pub fn best() -> Self {
-        static BEST: AtomicU8 = AtomicU8::new(0);
-        let code = BEST.load(Ordering::Relaxed);
-        if let Some(level) = Self::ALL.into_iter().find(|level| *level as u8 == code) {
-            return level;
-        }
-        let best = Self::ALL.into_iter().rfind(|level| level.is_available());
-        let best = best.unwrap_or(Self::Neon);
-        BEST.store(best as u8, Ordering::Relaxed);
-        best
-    }
-}
 
 /// [`matmul::dots`](super::matmul::dots) with the instructions of `level`. Says whether it did it:
 /// not for other layouts, other forms of activations, a level that the machine lacks, or slices
@@ -70,6 +29,9 @@ pub fn dots(
     tokens: usize,
     sums: &mut [i32],
 ) -> bool {
+    if level == Level::Portable || !level.is_available() {
+        return false;
+    }
     let stride = weights.stride();
     let count = rows.min(rows_at_once(tokens));
     let fits = x.form == Form::Bytes
@@ -78,8 +40,7 @@ pub fn dots(
         && first.is_multiple_of(rows_at_once(tokens))
         && stride > 0
         && stride.is_multiple_of(16)
-        && sums.len() >= count.saturating_mul(tokens)
-        && level.is_available();
+        && sums.len() >= count.saturating_mul(tokens);
     let (start, last, group_pitch) = match weights.layout() {
         // A block is there as a whole.
         Layout::Words16 => {
@@ -114,10 +75,9 @@ pub fn dots(
     // SAFETY: the machine has the level's features, and the checks above are what `Tile` asks for.
     unsafe {
         match level {
-            Level::Neon => neon(&tile),
-            Level::Dot => dot(&tile),
-            Level::Matrix if tokens == 1 => dot(&tile),
-            Level::Matrix => matrix(&tile),
+            Level::NeonMatrix if tokens > 1 => matrix(&tile),
+            Level::NeonMatrix | Level::NeonDot => dot(&tile),
+            _ => neon(&tile),
         }
     }
     true
