@@ -80,6 +80,14 @@ impl Board {
         }
     }
 
+    /// What `palmtop convert --target` calls the layout that this board reads fast.
+    pub fn layout_target(self) -> &'static str {
+        match self {
+            Self::M55 => "thumbv8.1m.main",
+            _ => self.target(),
+        }
+    }
+
     /// Where the model goes, and how many bytes there are. The same as in the board's `main.rs`.
     pub fn model_window(self) -> (u32, u64) {
         match self {
