@@ -19,16 +19,25 @@ pub enum Level {
     AvxVnni = 4,
     /// 512-bit vectors with byte products.
     Avx512 = 5,
+    /// 128-bit vectors of any 64-bit Arm.
+    Neon = 6,
+    /// The same with dot products of four bytes.
+    NeonDot = 7,
+    /// The same with products of 2×8 and 8×2 bytes.
+    NeonMatrix = 8,
 }
 
 impl Level {
-    /// All of them, the slowest first.
-    pub const ALL: [Self; 5] = [
+    /// All of them; of a machine's, the slowest first.
+    pub const ALL: [Self; 8] = [
         Self::Portable,
         Self::Sse41,
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512,
+        Self::Neon,
+        Self::NeonDot,
+        Self::NeonMatrix,
     ];
 
     /// Its name, which the environment variable `PALMTOP_LEVEL` takes.
@@ -39,6 +48,9 @@ impl Level {
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avx-vnni",
             Self::Avx512 => "avx512-vnni",
+            Self::Neon => "neon",
+            Self::NeonDot => "neon-dotprod",
+            Self::NeonMatrix => "neon-i8mm",
         }
     }
 
@@ -60,9 +72,21 @@ impl Level {
                         && has!("avx512vl")
                         && has!("avx512vnni")
                 }
+                Self::Neon | Self::NeonDot | Self::NeonMatrix => false,
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected as has;
+            match self {
+                Self::Portable => true,
+                Self::Sse41 | Self::Avx2 | Self::AvxVnni | Self::Avx512 => false,
+                Self::Neon => has!("neon"),
+                Self::NeonDot => has!("dotprod"),
+                Self::NeonMatrix => has!("dotprod") && has!("i8mm"),
+            }
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         {
             self == Self::Portable
         }

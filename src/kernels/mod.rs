@@ -5,7 +5,19 @@
 //! (exact on every target), the format's constants, and each other.
 #![doc = include_str!("CONTRACT.md")]
 
+#[cfg(all(feature = "std", target_arch = "aarch64"))]
+pub mod aarch64;
 pub mod activation;
+#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "dsp", kernels = "mve"))]
+mod arm;
+#[cfg(any(
+    kernels = "v6m",
+    kernels = "v7m",
+    kernels = "dsp",
+    kernels = "mve",
+    kernels = "rv32"
+))]
+mod call;
 pub(crate) mod fast;
 pub mod float;
 #[cfg(feature = "std")]
