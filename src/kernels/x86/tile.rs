@@ -2,7 +2,7 @@
 //! registers.
 
 use super::isa::Isa;
-use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 /// Rows of a block.
 pub(super) const BLOCK: usize = 16;
@@ -112,6 +112,8 @@ pub(super) unsafe fn row_sums<I: Isa>(
 ) {
     /// Rows whose sums are in registers.
     const ROWS: usize = 8;
+    /// Rows that come into the cache ahead: too many streams for the machine to foresee.
+    const AHEAD: usize = 16;
     let width = 4 * I::LANES;
     for half in 0..BLOCK / ROWS {
         // Rows that are not there are the last one again.
@@ -127,6 +129,7 @@ pub(super) unsafe fn row_sums<I: Isa>(
             while col + width <= stride {
                 let x = I::lanes(x.add(col));
                 for (lanes, w) in lanes.iter_mut().zip(w) {
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD * stride + col).cast());
                     *lanes = I::dot4_own(*lanes, I::flip(I::lanes(w.add(col))), x);
                 }
                 col += width;
