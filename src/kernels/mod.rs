@@ -17,6 +17,8 @@ pub mod lanes;
 pub mod layout;
 pub mod math;
 pub mod matmul;
+#[cfg(feature = "threads")]
+pub mod pool;
 pub(crate) mod product;
 pub mod softmax;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
