@@ -8,6 +8,7 @@
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 pub mod aarch64;
 pub mod activation;
+pub(crate) mod fast;
 pub mod float;
 #[cfg(feature = "std")]
 pub mod host;

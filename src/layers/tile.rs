@@ -1,7 +1,7 @@
 //! The input of linear layers: a few token rows, as floats or quantized.
 
 use crate::kernels::matmul::{Form, Rows};
-use crate::kernels::{Layout, integer, lanes};
+use crate::kernels::{Layout, fast, lanes};
 use crate::tensor::arena::Carver;
 use crate::tensor::{Input, Matrix, Quantized};
 
@@ -121,7 +121,7 @@ impl<'a> Tile<'a> {
                         Form::Lanes => count,
                     };
                     let bytes = to.get_mut(first..first.saturating_add(count));
-                    let affine = integer::quantize(row, bytes.unwrap_or_default());
+                    let affine = fast::quantize(row, bytes.unwrap_or_default());
                     *scale = affine.scale;
                     *zero = affine.zero;
                     if *form == Form::Lanes {

@@ -11,7 +11,7 @@ use core::arch::x86_64::*;
 /// # Safety
 /// Every function may only run where the features of the set are enabled; pointers must be good for
 /// what is read or written through them, at any alignment.
-pub(super) trait Isa: Copy {
+pub(super) trait Isa: super::floats::Floats {
     /// A vector of 32-bit lanes.
     type V: Copy;
     /// Four bytes of activations for every lane, ready for [`Isa::dot4`].
@@ -23,11 +23,11 @@ pub(super) trait Isa: Copy {
     /// Tokens that a tile of the matrix product has.
     const TOKENS: usize;
 
-    unsafe fn zero() -> Self::V;
-    unsafe fn load(from: *const u8) -> Self::V;
+    unsafe fn zeros() -> Self::V;
+    unsafe fn lanes(from: *const u8) -> Self::V;
     /// `bytes` bytes (a multiple of 16, fewer than a vector has), then zeros.
-    unsafe fn load_part(from: *const u8, bytes: usize) -> Self::V;
-    unsafe fn store(to: *mut i32, v: Self::V);
+    unsafe fn lanes_part(from: *const u8, bytes: usize) -> Self::V;
+    unsafe fn store_lanes(to: *mut i32, v: Self::V);
     /// Each byte with its highest bit turned over: what adds 128.
     unsafe fn flip(v: Self::V) -> Self::V;
     /// Four signed bytes for every lane.
@@ -40,6 +40,8 @@ pub(super) trait Isa: Copy {
     unsafe fn splat2(from: *const i16) -> Self::V;
     /// Adds to each lane Σ of its two products i16 · i16.
     unsafe fn dot2(sum: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// Writes sixteen signed bytes as 16 bits each.
+    unsafe fn widen(v: __m128i, to: *mut u8);
     /// The sums of four vectors' lanes, in order.
     unsafe fn sum4(v: [Self::V; 4]) -> __m128i;
     /// A tile of a matrix product, of [`Isa::BLOCKS`] blocks or one: see [`Tile::sums`].
@@ -58,12 +60,20 @@ unsafe fn sum4([a, b, c, d]: [__m128i; 4]) -> __m128i {
 
 /// [`Isa::sum4`] of 256-bit vectors.
 #[inline(always)]
-unsafe fn sum4_of_256(v: [__m256i; 4]) -> __m128i {
-    unsafe {
-        let halves =
-            v.map(|v| _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v)));
-        sum4(halves)
-    }
+unsafe fn sum4_of_256([a, b, c, d]: [__m256i; 4]) -> __m128i {
+    unsafe { sum4([fold(a), fold(b), fold(c), fold(d)]) }
+}
+
+/// The sums of the halves' lanes.
+#[inline(always)]
+unsafe fn fold(v: __m256i) -> __m128i {
+    unsafe { _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v)) }
+}
+
+/// The sums of the halves' lanes.
+#[inline(always)]
+unsafe fn fold_512(v: __m512i) -> __m256i {
+    unsafe { _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64::<1>(v)) }
 }
 
 /// AVX-512 with VNNI.
@@ -78,19 +88,19 @@ impl Isa for Avx512 {
     const TOKENS: usize = 6;
 
     #[inline(always)]
-    unsafe fn zero() -> __m512i {
+    unsafe fn zeros() -> __m512i {
         unsafe { _mm512_setzero_si512() }
     }
     #[inline(always)]
-    unsafe fn load(from: *const u8) -> __m512i {
+    unsafe fn lanes(from: *const u8) -> __m512i {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
-    unsafe fn load_part(from: *const u8, bytes: usize) -> __m512i {
+    unsafe fn lanes_part(from: *const u8, bytes: usize) -> __m512i {
         unsafe { _mm512_maskz_loadu_epi32(((1u32 << (bytes / 4)) - 1) as u16, from.cast()) }
     }
     #[inline(always)]
-    unsafe fn store(to: *mut i32, v: __m512i) {
+    unsafe fn store_lanes(to: *mut i32, v: __m512i) {
         unsafe { _mm512_storeu_si512(to.cast(), v) }
     }
     #[inline(always)]
@@ -118,12 +128,12 @@ impl Isa for Avx512 {
         unsafe { _mm512_dpwssd_epi32(sum, a, b) }
     }
     #[inline(always)]
-    unsafe fn sum4(v: [__m512i; 4]) -> __m128i {
-        unsafe {
-            sum4_of_256(v.map(|v| {
-                _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64::<1>(v))
-            }))
-        }
+    unsafe fn widen(v: __m128i, to: *mut u8) {
+        unsafe { _mm256_storeu_si256(to.cast(), _mm256_cvtepi8_epi16(v)) }
+    }
+    #[inline(always)]
+    unsafe fn sum4([a, b, c, d]: [__m512i; 4]) -> __m128i {
+        unsafe { sum4_of_256([fold_512(a), fold_512(b), fold_512(c), fold_512(d)]) }
     }
     #[inline(always)]
     unsafe fn tile<const PAIRS: bool>(blocks: usize, tokens: usize, tile: &Tile) {
@@ -171,20 +181,20 @@ macro_rules! common_256 {
         const LANES: usize = 8;
 
         #[inline(always)]
-        unsafe fn zero() -> __m256i {
+        unsafe fn zeros() -> __m256i {
             unsafe { _mm256_setzero_si256() }
         }
         #[inline(always)]
-        unsafe fn load(from: *const u8) -> __m256i {
+        unsafe fn lanes(from: *const u8) -> __m256i {
             unsafe { _mm256_loadu_si256(from.cast()) }
         }
         #[inline(always)]
-        unsafe fn load_part(from: *const u8, _bytes: usize) -> __m256i {
+        unsafe fn lanes_part(from: *const u8, _bytes: usize) -> __m256i {
             // A multiple of 16 below 32.
             unsafe { _mm256_zextsi128_si256(_mm_loadu_si128(from.cast())) }
         }
         #[inline(always)]
-        unsafe fn store(to: *mut i32, v: __m256i) {
+        unsafe fn store_lanes(to: *mut i32, v: __m256i) {
             unsafe { _mm256_storeu_si256(to.cast(), v) }
         }
         #[inline(always)]
@@ -198,6 +208,10 @@ macro_rules! common_256 {
         #[inline(always)]
         unsafe fn dot2(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
             unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
+        }
+        #[inline(always)]
+        unsafe fn widen(v: __m128i, to: *mut u8) {
+            unsafe { _mm256_storeu_si256(to.cast(), _mm256_cvtepi8_epi16(v)) }
         }
         #[inline(always)]
         unsafe fn sum4(v: [__m256i; 4]) -> __m128i {
@@ -279,20 +293,20 @@ impl Isa for Sse41 {
     const LANES: usize = 4;
 
     #[inline(always)]
-    unsafe fn zero() -> __m128i {
+    unsafe fn zeros() -> __m128i {
         unsafe { _mm_setzero_si128() }
     }
     #[inline(always)]
-    unsafe fn load(from: *const u8) -> __m128i {
+    unsafe fn lanes(from: *const u8) -> __m128i {
         unsafe { _mm_loadu_si128(from.cast()) }
     }
     #[inline(always)]
-    unsafe fn load_part(_from: *const u8, _bytes: usize) -> __m128i {
+    unsafe fn lanes_part(_from: *const u8, _bytes: usize) -> __m128i {
         // No multiple of 16 is below 16 but 0.
         unsafe { _mm_setzero_si128() }
     }
     #[inline(always)]
-    unsafe fn store(to: *mut i32, v: __m128i) {
+    unsafe fn store_lanes(to: *mut i32, v: __m128i) {
         unsafe { _mm_storeu_si128(to.cast(), v) }
     }
     #[inline(always)]
@@ -322,6 +336,13 @@ impl Isa for Sse41 {
     #[inline(always)]
     unsafe fn dot2(sum: __m128i, a: __m128i, b: __m128i) -> __m128i {
         unsafe { _mm_add_epi32(sum, _mm_madd_epi16(a, b)) }
+    }
+    #[inline(always)]
+    unsafe fn widen(v: __m128i, to: *mut u8) {
+        unsafe {
+            _mm_storeu_si128(to.cast(), _mm_cvtepi8_epi16(v));
+            _mm_storeu_si128(to.add(16).cast(), _mm_cvtepi8_epi16(_mm_srli_si128::<8>(v)));
+        }
     }
     #[inline(always)]
     unsafe fn sum4(v: [__m128i; 4]) -> __m128i {

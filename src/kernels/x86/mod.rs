@@ -49,16 +49,23 @@ macro_rules! levels {
     };
 }
 
+mod attention;
+mod floats;
+mod functions;
 mod isa;
 mod pack;
 mod product;
+mod rows;
 mod scratch;
 #[cfg(test)]
 mod tests;
 mod tile;
 
+use super::activation::Activation;
 use super::host::{Level, level};
+use super::integer::Affine;
 use super::product::{Int8, Output, Quantized};
+pub(crate) use attention::Attention;
 use core::ops::Range;
 use product::Product;
 
@@ -82,4 +89,51 @@ pub(crate) fn product(
         }
         None => false,
     }
+}
+
+/// The level, unless it is the portable one.
+fn vectors() -> Option<Level> {
+    Some(level()).filter(|level| *level != Level::Portable)
+}
+
+/// [`quantize`](super::integer::quantize), unless the level is the portable one.
+pub(crate) fn quantize(x: &[f32], q: &mut [i8]) -> Option<Affine> {
+    let mut affine = Affine::default();
+    // SAFETY: `level` gives one that the machine has.
+    vectors().map(|level| unsafe { rows::quantize(level, x, q, &mut affine) })?;
+    Some(affine)
+}
+
+/// [`quantize_symmetric`](super::integer::quantize_symmetric), likewise.
+pub(crate) fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> Option<f32> {
+    let mut scale = 0.0;
+    // SAFETY: as above.
+    vectors().map(|level| unsafe { rows::symmetric(level, x, q, &mut scale) })?;
+    Some(scale)
+}
+
+/// [`rms_norm`](super::float::rms_norm), likewise; says whether it did it.
+pub(crate) fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) -> bool {
+    // SAFETY: as above.
+    let done = vectors().map(|level| unsafe { rows::rms_norm(level, x, gain, eps) });
+    done.is_some()
+}
+
+/// [`layer_norm`](super::float::layer_norm), likewise.
+pub(crate) fn layer_norm(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) -> bool {
+    // SAFETY: as above.
+    let done = vectors().map(|level| unsafe { rows::layer_norm(level, x, gain, bias, eps) });
+    done.is_some()
+}
+
+/// [`Activation::apply_slice`], likewise.
+pub(crate) fn activate(activation: Activation, x: &mut [f32]) -> bool {
+    // SAFETY: as above.
+    let done = vectors().map(|level| unsafe { rows::activate(level, activation, x) });
+    done.is_some()
+}
+
+/// Integer attention, likewise.
+pub(crate) fn attend(attention: &mut Attention<'_>) -> bool {
+    vectors().is_some_and(|level| attention.run(level))
 }

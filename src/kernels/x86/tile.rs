@@ -50,14 +50,21 @@ impl Tile {
         // SAFETY: as above; R vectors are R · LANES / 16 blocks.
         unsafe {
             let per_block = BLOCK / I::LANES;
-            let w: [*const u8; R] = core::array::from_fn(|r| {
+            let mut from = [self.w; R];
+            for (r, from) in from.iter_mut().enumerate() {
                 let inside = (r % per_block) * I::LANES * 4;
-                self.w.add((r / per_block) * self.block_pitch + inside)
-            });
-            let x: [*const i8; T] = core::array::from_fn(|t| self.x.add(t * self.pitch));
-            let mut sums = [[I::zero(); R]; T];
+                *from = self.w.add((r / per_block) * self.block_pitch + inside);
+            }
+            let mut x = [self.x; T];
+            for (t, x) in x.iter_mut().enumerate() {
+                *x = self.x.add(t * self.pitch);
+            }
+            let mut sums = [[I::zeros(); R]; T];
             for group in 0..self.groups {
-                let w: [I::V; R] = w.map(|w| I::load(w.add(group * GROUP)));
+                let mut w = [I::zeros(); R];
+                for (w, from) in w.iter_mut().zip(from) {
+                    *w = I::lanes(from.add(group * GROUP));
+                }
                 for (sums, x) in sums.iter_mut().zip(x) {
                     let x = x.add(group * 4);
                     if PAIRS {
@@ -75,7 +82,7 @@ impl Tile {
             }
             for (t, sums) in sums.iter().enumerate() {
                 for (r, sum) in sums.iter().enumerate() {
-                    I::store(self.out.add((t * R + r) * I::LANES), *sum);
+                    I::store_lanes(self.out.add((t * R + r) * I::LANES), *sum);
                 }
             }
         }
@@ -103,22 +110,25 @@ pub(super) unsafe fn row_sums<I: Isa>(
         // Rows that are not there are the last one again.
         // SAFETY: as above.
         unsafe {
-            let w: [*const u8; ROWS] =
-                core::array::from_fn(|row| w.add((half * ROWS + row).min(rows - 1) * stride));
-            let mut lanes = [I::zero(); ROWS];
+            let mut from = [w; ROWS];
+            for (row, from) in from.iter_mut().enumerate() {
+                *from = w.add((half * ROWS + row).min(rows - 1) * stride);
+            }
+            let w = from;
+            let mut lanes = [I::zeros(); ROWS];
             let mut col = 0;
             while col + width <= stride {
-                let x = I::load(x.add(col));
+                let x = I::lanes(x.add(col));
                 for (lanes, w) in lanes.iter_mut().zip(w) {
-                    *lanes = I::dot4_own(*lanes, I::flip(I::load(w.add(col))), x);
+                    *lanes = I::dot4_own(*lanes, I::flip(I::lanes(w.add(col))), x);
                 }
                 col += width;
             }
             if col < stride {
                 let rest = stride - col;
-                let x = I::load_part(x.add(col), rest);
+                let x = I::lanes_part(x.add(col), rest);
                 for (lanes, w) in lanes.iter_mut().zip(w) {
-                    *lanes = I::dot4_own(*lanes, I::flip(I::load_part(w.add(col), rest)), x);
+                    *lanes = I::dot4_own(*lanes, I::flip(I::lanes_part(w.add(col), rest)), x);
                 }
             }
             let [a, b, c, d, e, f, g, h] = lanes;
@@ -138,17 +148,17 @@ pub(super) unsafe fn total<I: Isa>(x: *const u8, count: usize) -> i32 {
     let width = 4 * I::LANES;
     // SAFETY: as above.
     unsafe {
-        let mut lanes = I::zero();
-        let ones = I::load([1u8; 64].as_ptr());
+        let mut lanes = I::zeros();
+        let ones = I::lanes([1u8; 64].as_ptr());
         let mut col = 0;
         while col + width <= count {
-            lanes = I::dot4_own(lanes, ones, I::load(x.add(col)));
+            lanes = I::dot4_own(lanes, ones, I::lanes(x.add(col)));
             col += width;
         }
         if col < count {
-            lanes = I::dot4_own(lanes, ones, I::load_part(x.add(col), count - col));
+            lanes = I::dot4_own(lanes, ones, I::lanes_part(x.add(col), count - col));
         }
-        let sum = I::sum4([lanes, I::zero(), I::zero(), I::zero()]);
+        let sum = I::sum4([lanes, I::zeros(), I::zeros(), I::zeros()]);
         core::arch::x86_64::_mm_cvtsi128_si32(sum)
     }
 }

@@ -1,12 +1,15 @@
 //! Every level that this machine has gives the bits of the portable kernels.
 
+mod attention;
+mod rows;
+
 use super::super::Layout;
 use super::super::host::Level;
 use super::super::matmul::{self, Form, Rows, Weights};
 use super::super::product::{Gated, Gates, Int8, Op, Output, Quantized};
 use super::product::Product;
+use std::vec;
 use std::vec::Vec;
-use std::{println, vec};
 
 /// Pseudo-random bits (xorshift).
 pub(super) struct Random(pub u64);
@@ -47,12 +50,10 @@ impl Random {
 
 /// The levels that this machine has, but for the portable one.
 pub(super) fn levels() -> Vec<Level> {
-    let levels: Vec<Level> = Level::ALL
+    Level::ALL
         .into_iter()
         .filter(|level| *level != Level::Portable && level.is_available())
-        .collect();
-    println!("levels: {levels:?}");
-    levels
+        .collect()
 }
 
 /// The weights in blocks of 16 rows, as the specification says it.
