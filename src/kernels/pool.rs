@@ -215,14 +215,21 @@ fn wait(spins: &mut u32) {
     }
 }
 
+/// Multiplications of a part that is worth its while: some microseconds.
+static LEAST: AtomicUsize = AtomicUsize::new(1 << 17);
+
+/// For tests: cuts work into parts however small it is.
+#[doc(hidden)]
+pub fn cut_finely() {
+    LEAST.store(1, SeqCst);
+}
+
 /// Parts into which `units` units of work, of `cost` multiplications each, are worth cutting, and units
 /// of each: not so small that handing them out costs more than it gains.
 pub(crate) fn cut(units: usize, cost: usize) -> (usize, usize) {
-    /// Multiplications of a part: some microseconds.
-    const LEAST: usize = 1 << 17;
     /// Parts for each thread, so that one that is held up does fewer.
     const PARTS: usize = 2;
-    let worth = units.saturating_mul(cost) / LEAST;
+    let worth = units.saturating_mul(cost) / LEAST.load(core::sync::atomic::Ordering::Relaxed);
     let threads = threads();
     let wanted = if threads > 1 { threads * PARTS } else { 1 };
     let size = units.div_ceil(wanted.min(worth).max(1)).max(1);
