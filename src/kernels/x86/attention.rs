@@ -277,6 +277,7 @@ unsafe fn head_by<I: Isa>(
                 pitch: stride,
                 groups: stride / 4,
                 out: sums.0.as_mut_ptr(),
+                ahead: core::ptr::null(),
             };
             I::tile::<false>(blocks, count, &tile);
             for block in 0..blocks {
@@ -355,6 +356,7 @@ unsafe fn head_by<I: Isa>(
                     pitch: keys * 2,
                     groups: chunk / 2,
                     out: sums.0.as_mut_ptr(),
+                    ahead: core::ptr::null(),
                 };
                 I::tile::<true>(blocks, count, &tile);
                 for at in 0..count * blocks {

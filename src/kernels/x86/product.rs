@@ -180,6 +180,8 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
                 }
                 None => from,
             };
+            // The next panel comes into the cache while this one is in use.
+            let mut ahead = w.wrapping_add((row + blocks * BLOCK) * stride);
             let mut token = tokens.start;
             while token < tokens.end {
                 let count = I::TOKENS.min(tokens.end - token);
@@ -190,8 +192,10 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
                     pitch,
                     groups: stride / 4,
                     out: sums.0.as_mut_ptr(),
+                    ahead,
                 };
                 I::tile::<false>(blocks, count, &tile);
+                ahead = ahead.wrapping_add(BLOCK * stride);
                 for t in 0..count {
                     let shift = *shifts.as_ptr().add(token + t - tokens.start);
                     for block in 0..blocks {
