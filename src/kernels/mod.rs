@@ -18,6 +18,9 @@ pub mod lanes;
 pub mod layout;
 pub mod math;
 pub mod matmul;
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub mod measure;
 #[cfg(feature = "threads")]
 pub mod pool;
 pub(crate) mod product;
