@@ -28,6 +28,11 @@ pub mod lanes;
 pub mod layout;
 pub mod math;
 pub mod matmul;
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub mod measure;
+#[cfg(feature = "threads")]
+pub mod pool;
 pub(crate) mod product;
 pub mod softmax;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
