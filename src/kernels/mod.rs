@@ -6,7 +6,13 @@
 #![doc = include_str!("CONTRACT.md")]
 
 pub mod activation;
-#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "dsp", kernels = "mve"))]
+#[cfg(any(
+    fpu,
+    kernels = "v6m",
+    kernels = "v7m",
+    kernels = "dsp",
+    kernels = "mve"
+))]
 mod arm;
 #[cfg(any(
     kernels = "v6m",
