@@ -8,12 +8,12 @@ fn main() {
     println!(
         "cargo::rustc-check-cfg=cfg(kernels, values(\"v6m\", \"v7m\", \"dsp\", \"mve\", \"rv32\"))"
     );
+    println!("cargo::rustc-check-cfg=cfg(fpu)");
+    println!("cargo::rustc-check-cfg=cfg(armv8m)");
     let feature = |name: &str| env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
     if feature("PORTABLE") {
         return;
     }
-    println!("cargo::rustc-check-cfg=cfg(fpu)");
-    println!("cargo::rustc-check-cfg=cfg(armv8m)");
     let target = env::var("TARGET").unwrap_or_default();
     if target.starts_with("thumb") && target.ends_with("hf") {
         println!("cargo::rustc-cfg=fpu");

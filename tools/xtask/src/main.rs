@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 something failed, 2 wrong usage.
 
+mod arm64;
 mod bench;
 mod bench_kernels;
 mod bench_model;
@@ -12,7 +13,9 @@ mod emulate;
 mod experts;
 mod host;
 mod kernels;
+mod kinds;
 mod loads;
+mod macs;
 mod models;
 mod paged_tests;
 mod panic_free;
