@@ -16,6 +16,8 @@ pub mod activation;
     kernels = "mve"
 ))]
 mod arm;
+#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "rv32"))]
+mod blocks;
 #[cfg(any(
     kernels = "v6m",
     kernels = "v7m",
@@ -35,6 +37,8 @@ pub mod layout;
 pub mod math;
 pub mod matmul;
 pub(crate) mod product;
+#[cfg(kernels = "rv32")]
+mod riscv;
 pub mod softmax;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub(crate) mod x86;
