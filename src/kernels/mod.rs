@@ -13,7 +13,10 @@ pub mod lanes;
 pub mod layout;
 pub mod math;
 pub mod matmul;
+pub mod single;
+pub mod soft;
 pub mod softmax;
 
 pub use activation::Activation;
 pub use layout::Layout;
+pub use single::Single;

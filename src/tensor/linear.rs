@@ -4,7 +4,8 @@ use super::{Matrix, Values};
 use crate::format::GROUP;
 use crate::kernels::integer::BATCH;
 use crate::kernels::matmul::{Rows, Weights};
-use crate::kernels::{float, int4, matmul};
+use crate::kernels::soft::{self, Factor};
+use crate::kernels::{Single, float, int4, matmul};
 use core::ops::Range;
 
 /// A batch of rows that enters a linear layer.
@@ -59,29 +60,52 @@ pub(crate) struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// The row of a token and its gate, if outputs are gated.
     #[inline]
-    fn put(&mut self, token: usize, row: usize, mut y: f32) {
-        let mut target = token;
-        if let Some(Gated { factor, gates }) = self.gated {
-            if let Some(factor) = factor {
-                y *= factor;
-            }
-            y *= match gates {
-                Gates::All(gate) => gate,
-                Gates::Each(rows, gates) => {
-                    target = rows.get(token).map_or(usize::MAX, |row| *row as usize);
-                    gates.get(token).copied().unwrap_or(0.0)
-                }
-            };
+    fn target(&self, token: usize) -> (usize, Option<f32>) {
+        match self.gated {
+            None => (token, None),
+            Some(Gated { gates, .. }) => match gates {
+                Gates::All(gate) => (token, Some(gate)),
+                Gates::Each(rows, gates) => (
+                    rows.get(token).map_or(usize::MAX, |row| *row as usize),
+                    Some(gates.get(token).copied().unwrap_or(0.0)),
+                ),
+            },
         }
-        let index = target.saturating_mul(self.stride).saturating_add(row);
-        if let Some(out) = self.rows.get_mut(index) {
-            *out = match self.op {
-                Op::Store => y,
-                Op::Multiply => *out * y,
-                Op::Add => *out + y,
-            };
+    }
+
+    /// The values of a row from column `first` on.
+    #[inline]
+    fn row(&mut self, target: usize, first: usize, len: usize) -> &mut [f32] {
+        let start = target.saturating_mul(self.stride).saturating_add(first);
+        let end = start.saturating_add(len);
+        self.rows.get_mut(start..end).unwrap_or_default()
+    }
+
+    /// Puts the output y of token and row where it belongs, its bias included already.
+    fn put(&mut self, token: usize, row: usize, y: f32) {
+        let (target, gate) = self.target(token);
+        let (op, factor) = (self.op, self.gated.and_then(|gated| gated.factor));
+        if let [out] = self.row(target, row, 1) {
+            *out = joined(op, Single(*out), gated(Single(y), factor, gate)).0;
         }
+    }
+}
+
+/// (y · factor) · gate, as far as there are any.
+#[inline]
+fn gated(y: Single, factor: Option<f32>, gate: Option<f32>) -> Single {
+    let y = factor.map_or(y, |factor| y * Single(factor));
+    gate.map_or(y, |gate| y * Single(gate))
+}
+
+#[inline]
+fn joined(op: Op, out: Single, y: Single) -> Single {
+    match op {
+        Op::Store => y,
+        Op::Multiply => out * y,
+        Op::Add => out + y,
     }
 }
 
@@ -169,18 +193,98 @@ fn int8(
             .get_mut(..rows.saturating_mul(count))
             .unwrap_or_default();
         matmul::dots(&matrix.weights, first, rows, x.rows, count, dots);
-        for (row, dots) in (first..).zip(dots.chunks_exact(count.max(1))) {
-            let scale = matrix.scales.get(row).copied().unwrap_or(0.0);
-            let sum = matrix.sums.get(row).copied().unwrap_or(0);
-            let bias = matrix.bias.get(row).copied();
-            let affine = x.scales.iter().zip(x.zeros);
-            for (token, (dot, (x_scale, zero))) in tokens.clone().zip(dots.iter().zip(affine)) {
-                let exact = dot.wrapping_sub(zero.wrapping_mul(sum));
-                let y = exact as f32 * (x_scale * scale);
-                output.put(token, row, bias.map_or(y, |b| y + b));
-            }
+        let of_rows = Dequantized {
+            scales: part(matrix.scales, first, rows),
+            sums: part(matrix.sums, first, rows),
+            bias: matrix.bias.get(first..).unwrap_or_default(),
+        };
+        let affine = x.scales.iter().zip(x.zeros);
+        for (index, (token, (scale, zero))) in tokens.clone().zip(affine).enumerate() {
+            let dots = Strided {
+                rest: dots.get(index..).unwrap_or_default(),
+                step: count,
+            };
+            of_rows.put(dots, (*scale, *zero), (token, first), output);
         }
         first = first.saturating_add(step);
+    }
+}
+
+/// Every `step`-th value.
+struct Strided<'a> {
+    rest: &'a [i32],
+    step: usize,
+}
+
+impl Iterator for Strided<'_> {
+    type Item = i32;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<i32> {
+        let first = self.rest.first()?;
+        self.rest = self.rest.get(self.step..).unwrap_or_default();
+        Some(*first)
+    }
+}
+
+/// What some rows of an int8 matrix have beside their products.
+struct Dequantized<'m> {
+    scales: &'m [f32],
+    sums: &'m [i32],
+    /// None, or at least as many as rows.
+    bias: &'m [f32],
+}
+
+impl Dequantized<'_> {
+    /// Puts the outputs of a token: f32(dot − zero · sum) · (x scale · scale), then + bias.
+    #[inline(never)]
+    fn put(
+        &self,
+        dots: Strided<'_>,
+        affine: (f32, i32),
+        (token, first): (usize, usize),
+        output: &mut Output<'_>,
+    ) {
+        let (target, gate) = output.target(token);
+        let (op, factor) = (output.op, output.gated.and_then(|gated| gated.factor));
+        let out = output.row(target, first, self.scales.len());
+        // Each in a loop of its own: what there is to decide is decided here.
+        match (op, gate, factor, self.bias) {
+            (Op::Store, None, _, []) => self.each(out, dots, affine, |_, y| y),
+            (Op::Add, None, _, []) => self.each(out, dots, affine, Single::plus),
+            (Op::Multiply, None, _, []) => self.each(out, dots, affine, Single::times),
+            (Op::Add, Some(gate), None, []) => {
+                self.each(out, dots, affine, |out, y| out.plus(y.times(Single(gate))));
+            }
+            _ => {
+                let mut bias = self.bias.iter();
+                self.each(out, dots, affine, |out, y| {
+                    let y = bias.next().map_or(y, |bias| y + Single(*bias));
+                    joined(op, out, gated(y, factor, gate))
+                });
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn each(
+        &self,
+        out: &mut [f32],
+        dots: Strided<'_>,
+        (x_scale, zero): (f32, i32),
+        mut join: impl FnMut(Single, Single) -> Single,
+    ) {
+        let of_rows = self.scales.iter().zip(self.sums);
+        for ((out, dot), (scale, sum)) in out.iter_mut().zip(dots).zip(of_rows) {
+            let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
+            let scale = Single(x_scale).times(Single(*scale));
+            let y = if soft::USED {
+                Single(soft::scaled(exact, Factor::new(scale.0)))
+            } else {
+                Single(exact as f32 * scale.0)
+            };
+            *out = join(Single(*out), y).0;
+        }
     }
 }
 
@@ -235,13 +339,14 @@ fn by_row(
                 let x_scales = part(x_scales, tokens.start, tokens.len());
                 int4::dot_rows(rows.skip(tokens.start), zeros, packed, scales, values);
                 for (y, x_scale) in values.iter_mut().zip(x_scales) {
-                    *y *= x_scale;
+                    *y = (Single(*y) * Single(*x_scale)).0;
                 }
             }
             _ => return,
         }
         for (token, y) in tokens.clone().zip(values.iter()) {
-            output.put(token, row, bias.map_or(*y, |b| y + b));
+            let y = bias.map_or(*y, |bias| (Single(*y) + Single(bias)).0);
+            output.put(token, row, y);
         }
     }
 }

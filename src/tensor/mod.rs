@@ -8,6 +8,7 @@ pub(crate) mod arena;
 mod linear;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};
+use crate::kernels::Single;
 use crate::kernels::matmul::{Form, Weights};
 
 pub(crate) use linear::{Gated, Gates, Input, Op, Output, linear, part};
@@ -147,7 +148,7 @@ impl<'m> Matrix<'m> {
                 for (chunk, out) in out.chunks_mut(near.len()).enumerate() {
                     weights.unpack(index, chunk.saturating_mul(near.len()), &mut near);
                     for (out, value) in out.iter_mut().zip(&near) {
-                        *out = f32::from(*value) * scale;
+                        *out = (Single::from_i32((*value).into()) * Single(scale)).0;
                     }
                 }
             }
