@@ -6,6 +6,16 @@
 #![doc = include_str!("CONTRACT.md")]
 
 pub mod activation;
+#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "dsp", kernels = "mve"))]
+mod arm;
+#[cfg(any(
+    kernels = "v6m",
+    kernels = "v7m",
+    kernels = "dsp",
+    kernels = "mve",
+    kernels = "rv32"
+))]
+mod call;
 pub mod float;
 pub mod int4;
 pub mod integer;

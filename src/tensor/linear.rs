@@ -189,10 +189,8 @@ fn int8(
     let mut first = range.start;
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
-        let dots = all
-            .get_mut(..rows.saturating_mul(count))
-            .unwrap_or_default();
-        matmul::dots(&matrix.weights, first, rows, x.rows, count, dots);
+        matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
+        let dots = part(&all, 0, rows.saturating_mul(count));
         let of_rows = Dequantized {
             scales: part(matrix.scales, first, rows),
             sums: part(matrix.sums, first, rows),

@@ -151,11 +151,20 @@ impl Board {
 
     /// As [`Board::build`], of the firmware that reads experts on demand.
     pub fn build_paged(self, toolchain: &Toolchain) -> Result<PathBuf> {
-        let built = self.build_with(toolchain, &["palmtop-firmware/paged"], &[])?;
-        // Beside the other one, which cargo would put into its place.
-        let paged = built.with_file_name(format!("{}-paged", self.folder()));
-        fs::copy(&built, &paged)?;
-        Ok(paged)
+        self.build_variant(toolchain, "paged")
+    }
+
+    /// As [`Board::build`], of the firmware that has no model but the kernels by themselves.
+    pub fn build_kernels(self, toolchain: &Toolchain) -> Result<PathBuf> {
+        self.build_variant(toolchain, "kernels")
+    }
+
+    /// The firmware with a feature, beside the other one, which cargo would put into its place.
+    fn build_variant(self, toolchain: &Toolchain, feature: &str) -> Result<PathBuf> {
+        let built = self.build_with(toolchain, &[&format!("palmtop-firmware/{feature}")], &[])?;
+        let variant = built.with_file_name(format!("{}-{feature}", self.folder()));
+        fs::copy(&built, &variant)?;
+        Ok(variant)
     }
 
     /// As [`Board::build`], with features and with further arguments for the linker.

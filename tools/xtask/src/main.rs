@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 something failed, 2 wrong usage.
 
 mod bench;
+mod bench_kernels;
 mod bench_model;
 mod board_tests;
 mod boards;
@@ -10,6 +11,7 @@ mod elf;
 mod emulate;
 mod experts;
 mod host;
+mod kernels;
 mod kinds;
 mod loads;
 mod macs;
