@@ -175,13 +175,51 @@ struct Batch<'a> {
     zeros: &'a [i32],
 }
 
-/// Some rows of weights at a time.
+/// Some rows of weights at a time. What becomes of the outputs is decided here, once for all.
 fn int8(
     matrix: &Int8<'_>,
     range: Range<usize>,
     x: Batch<'_>,
     tokens: Range<usize>,
     output: &mut Output<'_>,
+) {
+    let op = output.op;
+    let factor = output.gated.and_then(|gated| gated.factor);
+    match (op, output.gated, factor, matrix.bias) {
+        (Op::Store, None, _, []) => blocks(matrix, range, x, tokens, output, |_, _, y, _| y),
+        (Op::Add, None, _, []) => {
+            let add = |_, out: Single, y, _| out.plus(y);
+            blocks(matrix, range, x, tokens, output, add);
+        }
+        (Op::Multiply, None, _, []) => {
+            let multiply = |_, out: Single, y, _| out.times(y);
+            blocks(matrix, range, x, tokens, output, multiply);
+        }
+        (Op::Add, Some(_), None, []) => {
+            let add = |_, out: Single, y: Single, gate: f32| out.plus(y.times(Single(gate)));
+            blocks(matrix, range, x, tokens, output, add);
+        }
+        (_, has_gate, _, bias) => {
+            let put = |row: usize, out, y: Single, gate| {
+                let y = bias.get(row).map_or(y, |bias| y + Single(*bias));
+                let gate = has_gate.map(|_| gate);
+                joined(op, out, gated(y, factor, gate))
+            };
+            blocks(matrix, range, x, tokens, output, put);
+        }
+    }
+}
+
+/// For each row and token, `join` of the row, what the output was, f32(dot − zero · sum) ·
+/// (x scale · scale), and the gate.
+#[inline(never)]
+fn blocks(
+    matrix: &Int8<'_>,
+    range: Range<usize>,
+    x: Batch<'_>,
+    tokens: Range<usize>,
+    output: &mut Output<'_>,
+    join: impl Fn(usize, Single, Single, f32) -> Single,
 ) {
     let count = tokens.len();
     let step = matmul::rows_at_once(count);
@@ -190,99 +228,31 @@ fn int8(
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
         matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
-        let dots = part(&all, 0, rows.saturating_mul(count));
-        let of_rows = Dequantized {
-            scales: part(matrix.scales, first, rows),
-            sums: part(matrix.sums, first, rows),
-            bias: matrix.bias.get(first..).unwrap_or_default(),
-        };
+        let scales = part(matrix.scales, first, rows);
+        let sums = part(matrix.sums, first, rows);
         let affine = x.scales.iter().zip(x.zeros);
-        for (index, (token, (scale, zero))) in tokens.clone().zip(affine).enumerate() {
-            let dots = Strided {
-                rest: dots.get(index..).unwrap_or_default(),
-                step: count,
-            };
-            of_rows.put(dots, (*scale, *zero), (token, first), output);
+        for (token, (x_scale, zero)) in affine.enumerate() {
+            let (target, gate) = output.target(tokens.start.saturating_add(token));
+            let gate = gate.unwrap_or(1.0);
+            let out = output.row(target, first, rows);
+            let (mut at, mut row) = (token, first);
+            for ((out, scale), sum) in out.iter_mut().zip(scales).zip(sums) {
+                let Some(dot) = all.get(at) else {
+                    break;
+                };
+                let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
+                let scale = Single(*x_scale).times(Single(*scale));
+                let y = if soft::USED {
+                    Single(soft::scaled(exact, Factor::new(scale.0)))
+                } else {
+                    Single(exact as f32 * scale.0)
+                };
+                *out = join(row, Single(*out), y, gate).0;
+                at = at.saturating_add(count);
+                row = row.saturating_add(1);
+            }
         }
         first = first.saturating_add(step);
-    }
-}
-
-/// Every `step`-th value.
-struct Strided<'a> {
-    rest: &'a [i32],
-    step: usize,
-}
-
-impl Iterator for Strided<'_> {
-    type Item = i32;
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<i32> {
-        let first = self.rest.first()?;
-        self.rest = self.rest.get(self.step..).unwrap_or_default();
-        Some(*first)
-    }
-}
-
-/// What some rows of an int8 matrix have beside their products.
-struct Dequantized<'m> {
-    scales: &'m [f32],
-    sums: &'m [i32],
-    /// None, or at least as many as rows.
-    bias: &'m [f32],
-}
-
-impl Dequantized<'_> {
-    /// Puts the outputs of a token: f32(dot − zero · sum) · (x scale · scale), then + bias.
-    #[inline(never)]
-    fn put(
-        &self,
-        dots: Strided<'_>,
-        affine: (f32, i32),
-        (token, first): (usize, usize),
-        output: &mut Output<'_>,
-    ) {
-        let (target, gate) = output.target(token);
-        let (op, factor) = (output.op, output.gated.and_then(|gated| gated.factor));
-        let out = output.row(target, first, self.scales.len());
-        // Each in a loop of its own: what there is to decide is decided here.
-        match (op, gate, factor, self.bias) {
-            (Op::Store, None, _, []) => self.each(out, dots, affine, |_, y| y),
-            (Op::Add, None, _, []) => self.each(out, dots, affine, Single::plus),
-            (Op::Multiply, None, _, []) => self.each(out, dots, affine, Single::times),
-            (Op::Add, Some(gate), None, []) => {
-                self.each(out, dots, affine, |out, y| out.plus(y.times(Single(gate))));
-            }
-            _ => {
-                let mut bias = self.bias.iter();
-                self.each(out, dots, affine, |out, y| {
-                    let y = bias.next().map_or(y, |bias| y + Single(*bias));
-                    joined(op, out, gated(y, factor, gate))
-                });
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn each(
-        &self,
-        out: &mut [f32],
-        dots: Strided<'_>,
-        (x_scale, zero): (f32, i32),
-        mut join: impl FnMut(Single, Single) -> Single,
-    ) {
-        let of_rows = self.scales.iter().zip(self.sums);
-        for ((out, dot), (scale, sum)) in out.iter_mut().zip(dots).zip(of_rows) {
-            let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
-            let scale = Single(x_scale).times(Single(*scale));
-            let y = if soft::USED {
-                Single(soft::scaled(exact, Factor::new(scale.0)))
-            } else {
-                Single(exact as f32 * scale.0)
-            };
-            *out = join(Single(*out), y).0;
-        }
     }
 }
 
