@@ -1,6 +1,9 @@
 #![doc = include_str!("LIB.md")]
 #![no_std]
 
+#[cfg(feature = "std")]
+extern crate std;
+
 #[cfg(target_endian = "big")]
 compile_error!("palmtop reads little-endian images in place: big-endian targets are not supported");
 

@@ -20,13 +20,13 @@ use super::single::Single;
 const HALF: Single = Single(0.5);
 
 /// sqrt(1/2), 0.707_106_77.
-const SQRT_HALF: Single = Single::from_bits(0x3f35_04f3);
+pub(super) const SQRT_HALF: f32 = f32::from_bits(0x3f35_04f3);
 
 /// sqrt(2/pi), 0.797_884_6.
-const SQRT_2_OVER_PI: Single = Single::from_bits(0x3f4c_422a);
+pub(super) const SQRT_2_OVER_PI: f32 = f32::from_bits(0x3f4c_422a);
 
 /// The cubic coefficient of the tanh form of GELU, 0.044_715.
-const GELU_CUBIC: Single = Single::from_bits(0x3d37_2713);
+pub(super) const GELU_CUBIC: f32 = f32::from_bits(0x3d37_2713);
 
 /// An activation function.
 ///
@@ -126,7 +126,7 @@ fn relu(x: f32) -> f32 {
 #[inline]
 fn gelu(x: f32) -> f32 {
     let x = Single(x);
-    let e = Single(math::erf((x * SQRT_HALF).0));
+    let e = Single(math::erf((x * Single(SQRT_HALF)).0));
     ((HALF * x) * (Single::ONE + e)).0
 }
 
@@ -134,7 +134,7 @@ fn gelu(x: f32) -> f32 {
 fn gelu_tanh(x: f32) -> f32 {
     let x = Single(x);
     let cube = (x * x) * x;
-    let inner = SQRT_2_OVER_PI * (x + GELU_CUBIC * cube);
+    let inner = Single(SQRT_2_OVER_PI) * (x + Single(GELU_CUBIC) * cube);
     let t = Single(math::tanh(inner.0));
     ((HALF * x) * (Single::ONE + t)).0
 }

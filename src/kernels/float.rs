@@ -9,7 +9,7 @@ pub const LANES: usize = 8;
 
 /// The fixed tree that ends every reduction.
 #[inline(always)]
-fn tree(l: [f32; LANES]) -> f32 {
+pub(super) fn tree(l: [f32; LANES]) -> f32 {
     let [a, b, c, d, e, f, g, h] = l.map(Single);
     (((a + e) + (c + g)) + ((b + f) + (d + h))).0
 }

@@ -174,6 +174,10 @@ pub fn dots(
     tokens: usize,
     sums: &mut [i32],
 ) {
+    #[cfg(all(feature = "std", target_arch = "aarch64"))]
+    if super::aarch64::dots(super::host::level(), weights, first, rows, x, tokens, sums) {
+        return;
+    }
     let done = target::dots(weights, (first, rows), x, tokens, sums);
     if done < rows {
         let sums = sums.get_mut(done.saturating_mul(tokens)..);

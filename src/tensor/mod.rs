@@ -12,7 +12,8 @@ use crate::format::{Palm, TensorFormat, TensorRecord};
 use crate::kernels::Single;
 use crate::kernels::matmul::{Form, Weights};
 
-pub(crate) use linear::{Gated, Gates, Input, Op, Output, linear, part};
+pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
+pub(crate) use linear::{Input, linear, part};
 
 /// A matrix in flash, row by row, with an optional bias per row.
 #[derive(Debug, Clone, Copy)]

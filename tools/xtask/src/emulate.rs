@@ -305,9 +305,8 @@ pub fn palm_file_for(model: &Path, weights: Weights, target: Option<&str>) -> Re
     let folder = workspace::target().join("palm");
     fs::create_dir_all(&folder)?;
     let name = model.file_name().unwrap_or_default().to_string_lossy();
-    let layout = target
-        .map(|target| format!("-{target}"))
-        .unwrap_or_default();
+    let layout = target.map(|target| format!("-{target}"));
+    let layout = layout.unwrap_or_default();
     let file = folder.join(format!("{name}-{}{layout}.palm", weights.name()));
     if fs::metadata(&file)
         .and_then(|data| data.modified())

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 something failed, 2 wrong usage.
 
+mod arm64;
 mod bench;
 mod bench_kernels;
 mod bench_model;

@@ -11,7 +11,7 @@ use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{
-    board_tests, experts, kernels, loads, paged_tests, panic_free, setup, size, workspace,
+    arm64, board_tests, experts, kernels, loads, paged_tests, panic_free, setup, size, workspace,
 };
 
 /// Longest that one step may take.
@@ -94,6 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
         steps.step("the core, overflow checked", checked_tests);
     }
     if !args.skip_boards {
+        steps.step("kernels on 64-bit Arm", arm64::test);
         let toolchain = toolchain::find()?;
         boards(&mut steps, &toolchain, args.words);
         expert_steps(&mut steps, &toolchain);
