@@ -9,6 +9,8 @@ fn main() {
         "cargo::rustc-check-cfg=cfg(kernels, values(\"v6m\", \"v7m\", \"dsp\", \"mve\", \"rv32\"))"
     );
     println!("cargo::rustc-check-cfg=cfg(soft_floats)");
+    println!("cargo::rustc-check-cfg=cfg(fpu)");
+    println!("cargo::rustc-check-cfg=cfg(armv8m)");
     let feature = |name: &str| env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
     let target = env::var("TARGET").unwrap_or_default();
     if feature("SOFT_FLOATS") || is_without_fpu(&target) {
@@ -16,6 +18,9 @@ fn main() {
     }
     if feature("PORTABLE") {
         return;
+    }
+    if target.starts_with("thumb") && target.ends_with("hf") {
+        println!("cargo::rustc-cfg=fpu");
     }
     let kernels = match target.split('-').next().unwrap_or_default() {
         "thumbv6m" => "v6m",
@@ -25,6 +30,9 @@ fn main() {
         name if name.starts_with("riscv32") && name.contains('m') => "rv32",
         _ => return,
     };
+    if target.starts_with("thumbv8m.main") {
+        println!("cargo::rustc-cfg=armv8m");
+    }
     println!("cargo::rustc-cfg=kernels=\"{kernels}\"");
 }
 

@@ -1,6 +1,6 @@
 //! Signed bytes: quantization of rows and exact dot products.
 
-use super::math::{ROUND_MAGIC, round_half_even};
+use super::math::ROUND_MAGIC;
 use super::single::Single;
 use super::soft::{self, Factor};
 
@@ -9,6 +9,19 @@ pub const TINY: f32 = 1e-30;
 
 /// Σ aᵢ·bᵢ over the shorter length; exact for up to 65536 values within ±127 (and −128).
 pub fn dot(a: &[i8], b: &[i8]) -> i32 {
+    #[cfg(kernels = "dsp")]
+    return super::arm::dsp::dot(a, b);
+    #[cfg(not(kernels = "dsp"))]
+    portable_dot(a, b)
+}
+
+/// [`dot`] on any target.
+pub fn portable_dot(a: &[i8], b: &[i8]) -> i32 {
+    let count = a.len().min(b.len());
+    let (a, b) = (
+        a.get(..count).unwrap_or_default(),
+        b.get(..count).unwrap_or_default(),
+    );
     // Sixteen at a time: the sum of a chunk by itself is what compilers turn into the widening
     // multiply-and-add instructions that many targets have.
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
@@ -78,8 +91,9 @@ pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
             negative = bits;
         }
     }
-    if positive >= INFINITY as i32 || negative >= SIGN | INFINITY {
-        return not_finite(x, q);
+    let has_nan = positive > INFINITY as i32 || negative > SIGN | INFINITY;
+    if has_nan {
+        (positive, negative) = bounds_of_numbers(x);
     }
     let (low, high) = (
         Single::from_bits(negative),
@@ -100,6 +114,9 @@ pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
         let clamped = |steps: i32| steps.wrapping_add(zero).clamp(-127, 127) as i8;
         round_to_steps::<23, _>(x, inverse.0, q, clamped);
     }
+    if has_nan {
+        replace_nan(x, q, zero);
+    }
     q.get_mut(padding).unwrap_or_default().fill(0);
     Affine {
         scale: (range / Single(254.0)).0,
@@ -113,52 +130,27 @@ const SIGN: u32 = 1 << 31;
 /// Bits of positive infinity.
 const INFINITY: u32 = f32::INFINITY.to_bits();
 
-/// [`quantize`] of a row with an infinity or NaN, as its text says.
+/// Bits of the greatest and of the least number, at least and at most zero, of a row with NaN.
 #[cold]
 #[inline(never)]
-fn not_finite(x: &[f32], q: &mut [i8]) -> Affine {
-    let (mut low, mut high) = (0.0f32, 0.0f32);
-    for &x in x {
-        if x < low {
-            low = x;
-        }
-        if x > high {
-            high = x;
-        }
+fn bounds_of_numbers(x: &[f32]) -> (i32, u32) {
+    let (mut positive, mut negative) = (0, SIGN);
+    for x in x.iter().filter(|x| !x.is_nan()) {
+        // Rare, so that it should be short: the loop is not to be unrolled.
+        let bits = core::hint::black_box(x.to_bits());
+        positive = (bits as i32).max(positive);
+        negative = bits.max(negative);
     }
-    let range = high - low;
-    q.fill(0);
-    if !(TINY..=f32::MAX).contains(&range) {
-        return Affine::default();
-    }
-    let inverse = 254.0 / range;
-    let zero = round_half_even(-127.0 - low * inverse) as i32;
-    for (q, &x) in q.iter_mut().zip(x) {
-        // NaN stays, and becomes 0 in the conversion.
-        *q = (round_half_even(x * inverse) as i32 + zero).clamp(-127, 127) as i8;
-    }
-    Affine {
-        scale: range / 254.0,
-        zero,
-    }
+    (positive, negative)
 }
 
-/// Bits of the greatest magnitude that is no NaN.
+/// Replaces what came of NaN.
 #[cold]
 #[inline(never)]
-fn greatest_number(x: &[f32]) -> u32 {
-    let magnitudes = x.iter().map(|x| x.to_bits() & !SIGN);
-    let numbers = magnitudes.filter(|bits| *bits <= INFINITY);
-    numbers.max().unwrap_or(0)
-}
-
-/// Zeros where x is NaN.
-#[cold]
-#[inline(never)]
-fn zero_nan(x: &[f32], q: &mut [i8]) {
+fn replace_nan(x: &[f32], q: &mut [i8], value: i32) {
     for (q, x) in q.iter_mut().zip(x) {
-        if x.is_nan() {
-            *q = 0;
+        if core::hint::black_box(x).is_nan() {
+            *q = value.clamp(-127, 127) as i8;
         }
     }
 }
@@ -196,7 +188,8 @@ pub fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> f32 {
     let mut greatest = greatest >> 1;
     let has_nan = greatest > INFINITY;
     if has_nan {
-        greatest = greatest_number(x);
+        let (positive, negative) = bounds_of_numbers(x);
+        greatest = (negative & !SIGN).max(positive as u32);
     }
     if !(TINY.to_bits()..INFINITY).contains(&greatest) {
         q.fill(0);
@@ -206,7 +199,7 @@ pub fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> f32 {
     let inverse = Single(127.0) / greatest;
     round_to_steps::<23, _>(x, inverse.0, q, |steps| steps as i8);
     if has_nan {
-        zero_nan(x, q);
+        replace_nan(x, q, 0);
     }
     (greatest / Single(127.0)).0
 }

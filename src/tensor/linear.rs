@@ -79,7 +79,9 @@ pub(crate) fn linear(
     }
 }
 
-/// Some rows of weights at a time. What becomes of the outputs is decided here, once for all.
+/// Some rows of weights at a time. What becomes of the outputs is decided once for all of them. By
+/// itself, like [`by_row`], so that neither pays for the other's stack.
+#[inline(never)]
 fn by_block(
     matrix: &Int8<'_>,
     range: Range<usize>,
@@ -87,44 +89,7 @@ fn by_block(
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) {
-    let op = output.op;
-    let factor = output.gated.and_then(|gated| gated.factor);
-    match (op, output.gated, factor, matrix.bias) {
-        (Op::Store, None, _, []) => blocks(matrix, range, x, tokens, output, |_, _, y, _| y),
-        (Op::Add, None, _, []) => {
-            let add = |_, out: Single, y, _| out.plus(y);
-            blocks(matrix, range, x, tokens, output, add);
-        }
-        (Op::Multiply, None, _, []) => {
-            let multiply = |_, out: Single, y, _| out.times(y);
-            blocks(matrix, range, x, tokens, output, multiply);
-        }
-        (Op::Add, Some(_), None, []) => {
-            let add = |_, out: Single, y: Single, gate: f32| out.plus(y.times(Single(gate)));
-            blocks(matrix, range, x, tokens, output, add);
-        }
-        (_, has_gate, _, bias) => {
-            let put = |row: usize, out, y: Single, gate| {
-                let y = bias.get(row).map_or(y, |bias| y + Single(*bias));
-                let gate = has_gate.map(|_| gate);
-                joined(op, out, gated(y, factor, gate))
-            };
-            blocks(matrix, range, x, tokens, output, put);
-        }
-    }
-}
-
-/// For each row and token, `join` of the row, what the output was, f32(dot − zero · sum) ·
-/// (x scale · scale), and the gate.
-#[inline(never)]
-fn blocks(
-    matrix: &Int8<'_>,
-    range: Range<usize>,
-    x: Quantized<'_>,
-    tokens: Range<usize>,
-    output: &mut Output<'_>,
-    join: impl Fn(usize, Single, Single, f32) -> Single,
-) {
+    let put = way(output, matrix.bias.is_empty());
     let count = tokens.len();
     let step = matmul::rows_at_once(count);
     let mut all = [0i32; matmul::SUMS];
@@ -132,35 +97,102 @@ fn blocks(
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
         matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
-        let scales = part(matrix.scales, first, rows);
-        let sums = part(matrix.sums, first, rows);
         let affine = x.scales.iter().zip(x.zeros);
         for (token, (x_scale, zero)) in affine.enumerate() {
             let (target, gate) = output.target(tokens.start.saturating_add(token));
-            let gate = gate.unwrap_or(1.0);
-            let out = output.row(target, first, rows);
-            let (mut at, mut row) = (token, first);
-            for ((out, scale), sum) in out.iter_mut().zip(scales).zip(sums) {
-                let Some(dot) = all.get(at) else {
-                    break;
-                };
-                let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
-                let scale = Single(*x_scale).times(Single(*scale));
-                let y = if soft::USED {
-                    Single(soft::scaled(exact, Factor::new(scale.0)))
-                } else {
-                    Single(exact as f32 * scale.0)
-                };
-                *out = join(row, Single(*out), y, gate).0;
-                at = at.saturating_add(count);
-                row = row.saturating_add(1);
-            }
+            let values = Dequantized {
+                dots: all.get(token..).unwrap_or_default(),
+                step: count,
+                scales: part(matrix.scales, first, rows),
+                sums: part(matrix.sums, first, rows),
+                bias: matrix.bias.get(first..).unwrap_or_default(),
+                x_scale: *x_scale,
+                zero: *zero,
+                op: output.op,
+                factor: output.gated.and_then(|gated| gated.factor),
+                gate,
+            };
+            put(&values, output.row(target, first, rows));
         }
         first = first.saturating_add(step);
     }
 }
 
+/// The products of a token with some rows of an int8 matrix, and what makes outputs of them.
+struct Dequantized<'a> {
+    /// Every `step`-th is of this token.
+    dots: &'a [i32],
+    step: usize,
+    scales: &'a [f32],
+    sums: &'a [i32],
+    bias: &'a [f32],
+    x_scale: f32,
+    zero: i32,
+    op: Op,
+    factor: Option<f32>,
+    gate: Option<f32>,
+}
+
+/// The loop that puts values into such outputs: there is one for each usual case.
+fn way(output: &Output<'_>, unbiased: bool) -> fn(&Dequantized<'_>, &mut [f32]) {
+    let factor = output.gated.and_then(|gated| gated.factor);
+    match (output.op, output.gated, factor, unbiased) {
+        (Op::Store, None, _, true) => store,
+        (Op::Add, None, _, true) => add,
+        (Op::Multiply, None, _, true) => multiply,
+        (Op::Add, Some(_), None, true) => add_gated,
+        _ => put,
+    }
+}
+
+fn store(values: &Dequantized<'_>, out: &mut [f32]) {
+    values.each(out, |_, y| y);
+}
+
+fn add(values: &Dequantized<'_>, out: &mut [f32]) {
+    values.each(out, Single::plus);
+}
+
+fn multiply(values: &Dequantized<'_>, out: &mut [f32]) {
+    values.each(out, Single::times);
+}
+
+fn add_gated(values: &Dequantized<'_>, out: &mut [f32]) {
+    let gate = Single(values.gate.unwrap_or(0.0));
+    values.each(out, |out, y| out.plus(y.times(gate)));
+}
+
+fn put(values: &Dequantized<'_>, out: &mut [f32]) {
+    let mut bias = values.bias.iter();
+    values.each(out, |out, y| {
+        let y = bias.next().map_or(y, |bias| y + Single(*bias));
+        joined(values.op, out, gated(y, values.factor, values.gate))
+    });
+}
+
+impl Dequantized<'_> {
+    /// Puts `join` of what was there and f32(dot − zero · sum) · (x scale · scale).
+    #[inline(always)]
+    fn each(&self, out: &mut [f32], mut join: impl FnMut(Single, Single) -> Single) {
+        let (dots, zero, x_scale) = (self.dots, self.zero, Single(self.x_scale));
+        let mut at = 0;
+        for ((out, scale), sum) in out.iter_mut().zip(self.scales).zip(self.sums) {
+            let dot = dots.get(at).copied().unwrap_or(0);
+            at = at.wrapping_add(self.step);
+            let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
+            let scale = x_scale.times(Single(*scale));
+            let y = if soft::USED {
+                Single(soft::scaled(exact, Factor::new(scale.0)))
+            } else {
+                Single(exact as f32) * scale
+            };
+            *out = join(Single(*out), y).0;
+        }
+    }
+}
+
 /// f32, f16 and int4: a row of weights at a time.
+#[inline(never)]
 fn by_row(
     matrix: &Matrix<'_>,
     range: Range<usize>,
