@@ -44,9 +44,12 @@ pub mod pool;
 pub(crate) mod product;
 #[cfg(kernels = "rv32")]
 mod riscv;
+pub mod single;
+pub mod soft;
 pub mod softmax;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub(crate) mod x86;
 
 pub use activation::Activation;
 pub use layout::Layout;
+pub use single::Single;
