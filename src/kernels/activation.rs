@@ -16,13 +16,13 @@
 use super::math;
 
 /// sqrt(1/2), 0.707_106_77.
-const SQRT_HALF: f32 = f32::from_bits(0x3f35_04f3);
+pub(super) const SQRT_HALF: f32 = f32::from_bits(0x3f35_04f3);
 
 /// sqrt(2/pi), 0.797_884_6.
-const SQRT_2_OVER_PI: f32 = f32::from_bits(0x3f4c_422a);
+pub(super) const SQRT_2_OVER_PI: f32 = f32::from_bits(0x3f4c_422a);
 
 /// The cubic coefficient of the tanh form of GELU, 0.044_715.
-const GELU_CUBIC: f32 = f32::from_bits(0x3d37_2713);
+pub(super) const GELU_CUBIC: f32 = f32::from_bits(0x3d37_2713);
 
 /// An activation function.
 ///

@@ -8,7 +8,7 @@ pub const LANES: usize = 8;
 
 /// The fixed tree that ends every reduction.
 #[inline(always)]
-fn tree(l: [f32; LANES]) -> f32 {
+pub(super) fn tree(l: [f32; LANES]) -> f32 {
     let [a, b, c, d, e, f, g, h] = l;
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }

@@ -46,17 +46,17 @@
 
 /// 1.5 * 2^23. Adding it to a value below 2^22 in magnitude leaves that value,
 /// rounded half to even, in the low bits of the significand.
-const ROUND_MAGIC: f32 = f32::from_bits(0x4b40_0000);
+pub(super) const ROUND_MAGIC: f32 = f32::from_bits(0x4b40_0000);
 
 /// log2(e), 1.442695.
-const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
+pub(super) const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
 
 /// ln(2) to 15 fractional bits, so that its product with any integer below
 /// 2^8 is exact: 0.693_145_75.
-const LN2_HI: f32 = f32::from_bits(0x3f31_7200);
+pub(super) const LN2_HI: f32 = f32::from_bits(0x3f31_7200);
 
 /// ln(2) - `LN2_HI`, 1.428_606_8e-6.
-const LN2_LO: f32 = f32::from_bits(0x35bf_be8e);
+pub(super) const LN2_LO: f32 = f32::from_bits(0x35bf_be8e);
 
 /// Bits that hold the magnitude of an `f32`.
 const MAGNITUDE: u32 = 0x7fff_ffff;
@@ -73,6 +73,68 @@ const ONE: u32 = 0x3f80_0000;
 /// Bits of 2^-126, the smallest positive normal number.
 const MIN_NORMAL: u32 = 0x0080_0000;
 
+/// Coefficients of [`exp`]'s polynomial, the lowest first.
+pub(super) const EXP: [f32; 5] = [
+    f32::from_bits(0x3eff_fffe), // 0.499_999_94
+    f32::from_bits(0x3e2a_aa46), // 0.166_665_17
+    f32::from_bits(0x3d2a_ac2d), // 0.041_668_106
+    f32::from_bits(0x3c09_1eb8), // 0.008_369_14
+    f32::from_bits(0x3ab5_5c4e), // 0.001_383_671_3
+];
+
+/// Coefficients of [`tanh`] below the split.
+pub(super) const TANH: [f32; 5] = [
+    f32::from_bits(0xbeaa_aa7c), // -0.333_331_94
+    f32::from_bits(0x3e08_7d7c), // 0.133_291_18
+    f32::from_bits(0xbd5b_614a), // -0.053_559_58
+    f32::from_bits(0x3ca4_9de4), // 0.020_094_82
+    f32::from_bits(0xbba8_76d6), // -0.005_141_119_5
+];
+
+/// Coefficients of [`erf`] below the split.
+pub(super) const ERF_NEAR: [f32; 6] = [
+    f32::from_bits(0x3e03_75d3), // 0.128_379_15
+    f32::from_bits(0xbec0_9375), // -0.376_125
+    f32::from_bits(0x3de7_0dbf), // 0.112_819_19
+    f32::from_bits(0xbcdb_4dca), // -0.026_770_491
+    f32::from_bits(0x3ba3_ce5d), // 0.004_998_965_7
+    f32::from_bits(0xba1d_d7e0), // -0.000_602_124_26
+];
+
+/// Coefficients of [`erf`] from the split on.
+pub(super) const ERF_FAR: [f32; 6] = [
+    f32::from_bits(0xbf90_736b), // -1.128_522_3
+    f32::from_bits(0xbf22_bcaa), // -0.635_691_3
+    f32::from_bits(0xbdd7_a618), // -0.105_297_27
+    f32::from_bits(0x3cbb_b2b3), // 0.022_912_359
+    f32::from_bits(0xbb53_265f), // -0.003_221_891_6
+    f32::from_bits(0x3961_443d), // 0.000_214_830_93
+];
+
+/// The smallest x (87.336_54) that still has a normal exp(-x).
+pub(super) const EXP_LOWEST: f32 = f32::from_bits(0x42ae_ac4f);
+
+/// The largest x (88.722_83) with a finite exp(x).
+pub(super) const EXP_HIGHEST: f32 = f32::from_bits(0x42b1_7217);
+
+/// 2^-12, below which tanh(x) is x.
+pub(super) const TANH_TINY: f32 = f32::from_bits(0x3980_0000);
+
+/// 45/64.
+pub(super) const TANH_SPLIT: f32 = f32::from_bits(0x3f34_0000);
+
+/// 9.010_914, the smallest x whose tanh rounds to 1.
+pub(super) const TANH_SATURATED: f32 = f32::from_bits(0x4110_2cb4);
+
+/// 2^-100.
+pub(super) const ERF_TINY: f32 = f32::from_bits(0x0d80_0000);
+
+/// 29/32.
+pub(super) const ERF_SPLIT: f32 = f32::from_bits(0x3f68_0000);
+
+/// 3.919_206, the smallest x whose erf rounds to 1.
+pub(super) const ERF_SATURATED: f32 = f32::from_bits(0x407a_d445);
+
 /// Splits `exp(x)` into `2^k * (1 + s)` with `|s| < 0.42`, for `|x| < 89`.
 ///
 /// Returns `(k << 23, s)`, the first in wrapping arithmetic so that it can be
@@ -83,11 +145,11 @@ const MIN_NORMAL: u32 = 0x0080_0000;
 /// error of `1 + s` from the polynomial alone: 3.2e-9).
 #[inline]
 fn exp_parts(x: f32) -> (u32, f32) {
-    const P0: f32 = f32::from_bits(0x3eff_fffe); // 0.499_999_94
-    const P1: f32 = f32::from_bits(0x3e2a_aa46); // 0.166_665_17
-    const P2: f32 = f32::from_bits(0x3d2a_ac2d); // 0.041_668_106
-    const P3: f32 = f32::from_bits(0x3c09_1eb8); // 0.008_369_14
-    const P4: f32 = f32::from_bits(0x3ab5_5c4e); // 0.001_383_671_3
+    const P0: f32 = EXP[0];
+    const P1: f32 = EXP[1];
+    const P2: f32 = EXP[2];
+    const P3: f32 = EXP[3];
+    const P4: f32 = EXP[4];
 
     let shifted = x * LOG2_E + ROUND_MAGIC;
     let k = shifted - ROUND_MAGIC;
@@ -127,9 +189,9 @@ fn exp_parts(x: f32) -> (u32, f32) {
 pub fn exp(x: f32) -> f32 {
     /// Magnitude bits of the smallest x (87.336_54) that still has a normal
     /// exp(-x).
-    const LOWEST: u32 = 0x42ae_ac4f;
+    const LOWEST: u32 = EXP_LOWEST.to_bits();
     /// Bits of the largest x (88.722_83) with a finite exp(x).
-    const HIGHEST: u32 = 0x42b1_7217;
+    const HIGHEST: u32 = EXP_HIGHEST.to_bits();
 
     let bits = x.to_bits();
     let magnitude = bits & MAGNITUDE;
@@ -168,17 +230,17 @@ pub fn exp(x: f32) -> f32 {
 /// of two of the exponential rather than to the rounded exponential.
 #[must_use]
 pub fn tanh(x: f32) -> f32 {
-    const P0: f32 = f32::from_bits(0xbeaa_aa7c); // -0.333_331_94
-    const P1: f32 = f32::from_bits(0x3e08_7d7c); // 0.133_291_18
-    const P2: f32 = f32::from_bits(0xbd5b_614a); // -0.053_559_58
-    const P3: f32 = f32::from_bits(0x3ca4_9de4); // 0.020_094_82
-    const P4: f32 = f32::from_bits(0xbba8_76d6); // -0.005_141_119_5
+    const P0: f32 = TANH[0];
+    const P1: f32 = TANH[1];
+    const P2: f32 = TANH[2];
+    const P3: f32 = TANH[3];
+    const P4: f32 = TANH[4];
     /// Bits of 2^-12.
-    const TINY: u32 = 0x3980_0000;
+    const TINY: u32 = TANH_TINY.to_bits();
     /// Bits of 45/64.
-    const SPLIT: u32 = 0x3f34_0000;
+    const SPLIT: u32 = TANH_SPLIT.to_bits();
     /// Bits of 9.010_914, the smallest x whose tanh rounds to 1.
-    const SATURATED: u32 = 0x4110_2cb4;
+    const SATURATED: u32 = TANH_SATURATED.to_bits();
 
     let bits = x.to_bits();
     let sign = bits & SIGN;
@@ -230,24 +292,24 @@ pub fn tanh(x: f32) -> f32 {
 /// `1 - erf(t)`, at most 0.20 here, which is what lets a short `Q` do.
 #[must_use]
 pub fn erf(x: f32) -> f32 {
-    const P0: f32 = f32::from_bits(0x3e03_75d3); // 0.128_379_15
-    const P1: f32 = f32::from_bits(0xbec0_9375); // -0.376_125
-    const P2: f32 = f32::from_bits(0x3de7_0dbf); // 0.112_819_19
-    const P3: f32 = f32::from_bits(0xbcdb_4dca); // -0.026_770_491
-    const P4: f32 = f32::from_bits(0x3ba3_ce5d); // 0.004_998_965_7
-    const P5: f32 = f32::from_bits(0xba1d_d7e0); // -0.000_602_124_26
-    const Q0: f32 = f32::from_bits(0xbf90_736b); // -1.128_522_3
-    const Q1: f32 = f32::from_bits(0xbf22_bcaa); // -0.635_691_3
-    const Q2: f32 = f32::from_bits(0xbdd7_a618); // -0.105_297_27
-    const Q3: f32 = f32::from_bits(0x3cbb_b2b3); // 0.022_912_359
-    const Q4: f32 = f32::from_bits(0xbb53_265f); // -0.003_221_891_6
-    const Q5: f32 = f32::from_bits(0x3961_443d); // 0.000_214_830_93
+    const P0: f32 = ERF_NEAR[0];
+    const P1: f32 = ERF_NEAR[1];
+    const P2: f32 = ERF_NEAR[2];
+    const P3: f32 = ERF_NEAR[3];
+    const P4: f32 = ERF_NEAR[4];
+    const P5: f32 = ERF_NEAR[5];
+    const Q0: f32 = ERF_FAR[0];
+    const Q1: f32 = ERF_FAR[1];
+    const Q2: f32 = ERF_FAR[2];
+    const Q3: f32 = ERF_FAR[3];
+    const Q4: f32 = ERF_FAR[4];
+    const Q5: f32 = ERF_FAR[5];
     /// Bits of 2^-100.
-    const TINY: u32 = 0x0d80_0000;
+    const TINY: u32 = ERF_TINY.to_bits();
     /// Bits of 29/32.
-    const SPLIT: u32 = 0x3f68_0000;
+    const SPLIT: u32 = ERF_SPLIT.to_bits();
     /// Bits of 3.919_206, the smallest x whose erf rounds to 1.
-    const SATURATED: u32 = 0x407a_d445;
+    const SATURATED: u32 = ERF_SATURATED.to_bits();
 
     let bits = x.to_bits();
     let sign = bits & SIGN;

@@ -183,10 +183,69 @@ impl Attending<'_> {
         linear(&self.q, 0..inner, tile.input(), span.count, &mut queries);
         let vectors = wide.chunks_exact_mut(inner.max(1)).take(span.count);
         for (row, vector) in vectors.enumerate() {
-            let position = span.first.saturating_add(row);
             if let Some(rotary) = &self.rotary {
-                rotary.apply(vector, position);
+                rotary.apply(vector, span.first.saturating_add(row));
             }
+        }
+        if !self.attend_by_host(wide, cache, span) {
+            self.attend_one_by_one(wide, cache, scratch, span);
+        }
+        let input = tile.requantize(wide, inner, span.count);
+        linear(&self.o, 0..self.o.rows, input, span.count, output);
+    }
+
+    /// Attention by the kernels of this machine, if it has some for that.
+    fn attend_by_host(&self, _wide: &mut [f32], _cache: &KvCache<'_>, _span: Span) -> bool {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let KvValues::Int8 {
+            k,
+            v,
+            k_scales,
+            v_scales,
+        } = &_cache.values
+        {
+            let d_kv = _cache.d_kv.max(1);
+            let last = _span.first.saturating_add(_span.count).saturating_sub(1);
+            let bias = |head: usize, line: &mut [f32]| {
+                if let Some(bias) = &self.bias {
+                    for (key, value) in line.iter_mut().enumerate() {
+                        *value = bias.at(last, key, head);
+                    }
+                }
+            };
+            let mut attention = crate::kernels::x86::Attention {
+                queries: _wide,
+                count: _span.count,
+                heads: self.q.rows / d_kv,
+                d_kv,
+                kv_heads: _cache.heads,
+                k,
+                v,
+                k_scales,
+                v_scales,
+                keys: _span.keys,
+                scale: self.scale,
+                bias: match self.bias {
+                    Some(_) => Some(&bias),
+                    None => None,
+                },
+            };
+            return crate::kernels::x86::attend(&mut attention);
+        }
+        false
+    }
+
+    fn attend_one_by_one(
+        &self,
+        wide: &mut [f32],
+        cache: &KvCache<'_>,
+        scratch: &mut Scratch<'_>,
+        span: Span,
+    ) {
+        let inner = self.q.rows;
+        let vectors = wide.chunks_exact_mut(inner.max(1)).take(span.count);
+        for (row, vector) in vectors.enumerate() {
+            let position = span.first.saturating_add(row);
             let query = Query {
                 keys: span.keys,
                 position,
@@ -195,7 +254,5 @@ impl Attending<'_> {
             };
             attend(vector, cache, query, scratch);
         }
-        let input = tile.requantize(wide, inner, span.count);
-        linear(&self.o, 0..self.o.rows, input, span.count, output);
     }
 }

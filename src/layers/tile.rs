@@ -1,9 +1,9 @@
 //! The input of linear layers: a few token rows, as floats or quantized.
 
 use crate::kernels::matmul::{Form, Rows};
-use crate::kernels::{Layout, integer, lanes};
+use crate::kernels::{Layout, fast, lanes};
 use crate::tensor::arena::Carver;
-use crate::tensor::{Input, Matrix};
+use crate::tensor::{Input, Matrix, Quantized};
 
 /// Values of a quantized row, padding included.
 pub(crate) const fn padded(width: usize) -> usize {
@@ -121,7 +121,7 @@ impl<'a> Tile<'a> {
                         Form::Lanes => count,
                     };
                     let bytes = to.get_mut(first..first.saturating_add(count));
-                    let affine = integer::quantize(row, bytes.unwrap_or_default());
+                    let affine = fast::quantize(row, bytes.unwrap_or_default());
                     *scale = affine.scale;
                     *zero = affine.zero;
                     if *form == Form::Lanes {
@@ -146,7 +146,7 @@ impl<'a> Tile<'a> {
                 width,
                 room,
                 form,
-            } => Input::Quantized {
+            } => Input::Quantized(Quantized {
                 rows: Rows {
                     bytes: rows,
                     pitch: padded(*width).saturating_mul(*room),
@@ -154,7 +154,7 @@ impl<'a> Tile<'a> {
                 },
                 scales,
                 zeros,
-            },
+            }),
         }
     }
 

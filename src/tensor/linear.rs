@@ -2,8 +2,10 @@
 
 use super::{Matrix, Values};
 use crate::format::GROUP;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+use crate::kernels;
 use crate::kernels::integer::BATCH;
-use crate::kernels::matmul::{Rows, Weights};
+use crate::kernels::product::{Int8, Output, Quantized};
 use crate::kernels::{float, int4, matmul};
 use core::ops::Range;
 
@@ -14,75 +16,7 @@ pub(crate) enum Input<'a> {
     Float { rows: &'a [f32], stride: usize },
     /// Quantized rows (a multiple of 16 values each, padded with zeros), with a scale and a zero
     /// point per row.
-    Quantized {
-        rows: Rows<'a>,
-        scales: &'a [f32],
-        zeros: &'a [i32],
-    },
-}
-
-/// What becomes of an output value y of token t, row r.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Op {
-    /// out = y
-    Store,
-    /// out = out · y
-    Multiply,
-    /// out = out + y
-    Add,
-}
-
-/// What becomes of the output y of an expert before it is added: (y · factor) · gate.
-#[derive(Clone, Copy)]
-pub(crate) struct Gated<'a> {
-    /// Factor of all outputs; `None` is 1.
-    pub factor: Option<f32>,
-    pub gates: Gates<'a>,
-}
-
-/// The gates of a batch of tokens.
-#[derive(Clone, Copy)]
-pub(crate) enum Gates<'a> {
-    /// One for all; token t of the batch goes to row t.
-    All(f32),
-    /// The row that each token of the batch goes to, and its gate.
-    Each(&'a [u32], &'a [f32]),
-}
-
-/// Where a linear layer's outputs go.
-pub(crate) struct Output<'a> {
-    pub rows: &'a mut [f32],
-    pub stride: usize,
-    pub op: Op,
-    /// For experts.
-    pub gated: Option<Gated<'a>>,
-}
-
-impl Output<'_> {
-    #[inline]
-    fn put(&mut self, token: usize, row: usize, mut y: f32) {
-        let mut target = token;
-        if let Some(Gated { factor, gates }) = self.gated {
-            if let Some(factor) = factor {
-                y *= factor;
-            }
-            y *= match gates {
-                Gates::All(gate) => gate,
-                Gates::Each(rows, gates) => {
-                    target = rows.get(token).map_or(usize::MAX, |row| *row as usize);
-                    gates.get(token).copied().unwrap_or(0.0)
-                }
-            };
-        }
-        let index = target.saturating_mul(self.stride).saturating_add(row);
-        if let Some(out) = self.rows.get_mut(index) {
-            *out = match self.op {
-                Op::Store => y,
-                Op::Multiply => *out * y,
-                Op::Add => *out + y,
-            };
-        }
-    }
+    Quantized(Quantized<'a>),
 }
 
 /// Applies rows `range` of `matrix` to `tokens` rows of `input`.
@@ -99,63 +33,56 @@ pub(crate) fn linear(
     output: &mut Output<'_>,
 ) {
     let range = range.start..range.end.min(matrix.rows);
+    let int8 = match (matrix.values, input) {
+        (
+            Values::I8 {
+                weights,
+                scales,
+                sums,
+            },
+            Input::Quantized(x),
+        ) => Some((
+            Int8 {
+                weights,
+                scales,
+                sums,
+                bias: matrix.bias,
+            },
+            x,
+        )),
+        _ => None,
+    };
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if let Some((matrix, x)) = &int8
+        && kernels::x86::product(matrix, range.clone(), x, tokens, output)
+    {
+        return;
+    }
     // Batches of 16 tokens: each meets all weights.
     let mut first = 0;
     while first < tokens {
         let count = BATCH.min(tokens.saturating_sub(first));
         let batch = first..first.saturating_add(count);
-        match (matrix.values, input) {
-            (
-                Values::I8 {
-                    weights,
-                    scales,
-                    sums,
-                },
-                Input::Quantized {
-                    rows,
-                    scales: x_scales,
-                    zeros,
-                },
-            ) => {
-                let of_rows = Int8 {
-                    weights,
-                    scales,
-                    sums,
-                    bias: matrix.bias,
+        match &int8 {
+            Some((matrix, x)) => {
+                let x = Quantized {
+                    rows: x.rows.skip(first),
+                    scales: part(x.scales, first, count),
+                    zeros: part(x.zeros, first, count),
                 };
-                let x = Batch {
-                    rows: rows.skip(first),
-                    scales: part(x_scales, first, count),
-                    zeros: part(zeros, first, count),
-                };
-                int8(&of_rows, range.clone(), x, batch, output);
+                by_block(matrix, range.clone(), x, batch, output);
             }
-            _ => by_row(matrix, range.clone(), input, batch, output),
+            None => by_row(matrix, range.clone(), input, batch, output),
         }
         first = first.saturating_add(BATCH);
     }
 }
 
-/// An int8 matrix with what its rows have.
-struct Int8<'m> {
-    weights: Weights<'m>,
-    scales: &'m [f32],
-    sums: &'m [i32],
-    bias: &'m [f32],
-}
-
-/// At most 16 quantized rows.
-struct Batch<'a> {
-    rows: Rows<'a>,
-    scales: &'a [f32],
-    zeros: &'a [i32],
-}
-
 /// Some rows of weights at a time.
-fn int8(
+fn by_block(
     matrix: &Int8<'_>,
     range: Range<usize>,
-    x: Batch<'_>,
+    x: Quantized<'_>,
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) {
@@ -165,11 +92,9 @@ fn int8(
     let mut first = range.start;
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
-        let dots = all
-            .get_mut(..rows.saturating_mul(count))
-            .unwrap_or_default();
-        matmul::dots(&matrix.weights, first, rows, x.rows, count, dots);
-        for (row, dots) in (first..).zip(dots.chunks_exact(count.max(1))) {
+        matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
+        let dots = all.chunks_exact(count.max(1)).take(rows);
+        for (row, dots) in (first..).zip(dots) {
             let scale = matrix.scales.get(row).copied().unwrap_or(0.0);
             let sum = matrix.sums.get(row).copied().unwrap_or(0);
             let bias = matrix.bias.get(row).copied();
@@ -222,11 +147,11 @@ fn by_row(
             }
             (
                 Values::I4 { packed, scales },
-                Input::Quantized {
+                Input::Quantized(Quantized {
                     rows,
                     scales: x_scales,
                     zeros,
-                },
+                }),
             ) => {
                 let packed = part(packed, start, matrix.stride);
                 let groups = matrix.cols.div_ceil(GROUP);

@@ -5,12 +5,14 @@
 //! [`Palm`](crate::format::Palm) at an aligned address never gives.
 
 pub(crate) mod arena;
+pub mod bench;
 mod linear;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};
 use crate::kernels::matmul::{Form, Weights};
 
-pub(crate) use linear::{Gated, Gates, Input, Op, Output, linear, part};
+pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
+pub(crate) use linear::{Input, linear, part};
 
 /// A matrix in flash, row by row, with an optional bias per row.
 #[derive(Debug, Clone, Copy)]

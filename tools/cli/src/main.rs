@@ -4,6 +4,7 @@
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod args;
+mod cases;
 mod commands;
 mod engine;
 mod eval;
@@ -15,6 +16,7 @@ mod out;
 mod page;
 mod progress;
 mod report;
+mod room;
 mod steer;
 mod table;
 mod text;

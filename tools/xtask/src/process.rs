@@ -116,6 +116,18 @@ pub fn host_cargo() -> Command {
     command
 }
 
+/// The compiler that belongs to [`host_cargo`].
+pub fn host_rustc() -> Command {
+    let beside = host_cargo_path().with_file_name("rustc");
+    let mut command = Command::new(match beside.is_file() {
+        true => beside,
+        false => PathBuf::from("rustc"),
+    });
+    clean(&mut command);
+    command.current_dir(crate::workspace::root());
+    command
+}
+
 /// Path of the host's cargo.
 pub fn host_cargo_path() -> PathBuf {
     env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::arm64;
 use crate::process;
 use crate::toolchain::{self, TARGETS};
 
@@ -38,6 +39,11 @@ pub fn run(args: &Args) -> Result<()> {
     if toolchain::search().is_none() && !args.check {
         add_targets();
     }
+    // Not where rustup could not give the boards' targets: it would only be waited for again.
+    let rustup_serves = toolchain::search().is_some_and(|found| !found.is_from_source());
+    if rustup_serves && !arm64::has_target() && !args.check && process::runs("rustup") {
+        rustup(RUSTUP_PATIENCE, &[arm64::TARGET]);
+    }
     let mut wanted: Vec<&str> = Vec::new();
     if toolchain::search().is_none() {
         wanted.extend(SOURCE_PACKAGES);
@@ -48,6 +54,9 @@ pub fn run(args: &Args) -> Result<()> {
             .filter(|(program, _)| !process::runs(program))
             .map(|e| e.1),
     );
+    if arm64::has_target() && !process::runs(arm64::EMULATOR.0) {
+        wanted.push(arm64::EMULATOR.1);
+    }
     if !BROWSERS.iter().any(|program| process::runs(program)) {
         wanted.extend(BROWSER_PACKAGES);
     }
@@ -80,6 +89,19 @@ fn report() -> Result<()> {
             ));
         }
     }
+    match (arm64::has_target(), process::runs(arm64::EMULATOR.0)) {
+        (true, true) => println!(
+            "arm64    {}, emulated by {}",
+            arm64::TARGET,
+            arm64::EMULATOR.0
+        ),
+        _ => println!(
+            "arm64    none: the kernels of 64-bit Arm will not be tested. `rustup target add {}`, \
+             and Debian's {}",
+            arm64::TARGET,
+            arm64::EMULATOR.1
+        ),
+    }
     match BROWSERS.iter().find(|program| process::runs(program)) {
         Some(program) => println!("browser  {program}"),
         None => println!(
@@ -99,32 +121,34 @@ fn add_targets() {
     if !process::runs("rustup") {
         return;
     }
-    let rustup = |limit: Duration, targets: &[&str]| {
-        println!(
-            "rustup target add {} (at most {} s)",
-            targets.join(" "),
-            limit.as_secs()
-        );
-        let mut command = Command::new("rustup");
-        process::clean(&mut command);
-        command
-            .args(["target", "add"])
-            .args(targets)
-            .env("RUSTUP_MAX_RETRIES", "1")
-            .current_dir(crate::workspace::root());
-        match process::capture(&mut command, limit) {
-            Ok(output) if output.status.success() => true,
-            Ok(output) => {
-                println!("  rustup could not: {}", output.tail(1));
-                false
-            }
-            Err(_) => {
-                println!("  rustup got no answer");
-                false
-            }
-        }
-    };
     let _ = rustup(RUSTUP_PATIENCE, &TARGETS[..1]) && rustup(5 * RUSTUP_PATIENCE, &TARGETS[1..]);
+}
+
+/// `rustup target add`; whether that went well in time.
+fn rustup(limit: Duration, targets: &[&str]) -> bool {
+    println!(
+        "rustup target add {} (at most {} s)",
+        targets.join(" "),
+        limit.as_secs()
+    );
+    let mut command = Command::new("rustup");
+    process::clean(&mut command);
+    command
+        .args(["target", "add"])
+        .args(targets)
+        .env("RUSTUP_MAX_RETRIES", "1")
+        .current_dir(crate::workspace::root());
+    match process::capture(&mut command, limit) {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            println!("  rustup could not: {}", output.tail(1));
+            false
+        }
+        Err(_) => {
+            println!("  rustup got no answer");
+            false
+        }
+    }
 }
 
 /// Installs Debian packages where that needs no password.

@@ -63,6 +63,11 @@ impl Toolchain {
         command
     }
 
+    /// Whether it builds `core` itself, because nobody gave it the targets.
+    pub fn is_from_source(&self) -> bool {
+        self.from_source
+    }
+
     /// One line that says what was found.
     pub fn describe(&self) -> String {
         let has = if self.from_source {

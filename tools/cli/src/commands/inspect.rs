@@ -61,7 +61,7 @@ struct Report {
 /// Looks and tells.
 pub fn inspect(args: &Args) -> Result<ExitCode> {
     only_greedy(args.beams)?;
-    let image = Image::load_whole(&args.model)?;
+    let image = Image::load_to_inspect(&args.model)?;
     let model = image.model()?;
     let palm = model.palm();
     let h = palm.header();
