@@ -42,11 +42,11 @@ pub fn int8_layer(layer: &Int8<'_>, x: Quantized<'_>, tokens: usize, out: &mut [
         },
         bias: layer.bias,
     };
-    let input = Input::Quantized {
+    let input = Input::Quantized(super::Quantized {
         rows: x.rows,
         scales: x.scales,
         zeros: x.zeros,
-    };
+    });
     let mut output = Output {
         rows: out,
         stride: layer.rows,

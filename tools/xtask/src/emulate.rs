@@ -290,8 +290,8 @@ pub fn palm_file(model: &Path, weights: Weights) -> Result<PathBuf> {
     palm_file_for(model, weights, None)
 }
 
-/// As [`palm_file`], laid out for a board.
-pub fn palm_file_for(model: &Path, weights: Weights, board: Option<Board>) -> Result<PathBuf> {
+/// As [`palm_file`], laid out for a target.
+pub fn palm_file_for(model: &Path, weights: Weights, target: Option<&str>) -> Result<PathBuf> {
     let what = fs::metadata(model).with_context(|| model.display().to_string())?;
     if !what.is_dir() {
         return Ok(model.to_owned());
@@ -305,7 +305,7 @@ pub fn palm_file_for(model: &Path, weights: Weights, board: Option<Board>) -> Re
     let folder = workspace::target().join("palm");
     fs::create_dir_all(&folder)?;
     let name = model.file_name().unwrap_or_default().to_string_lossy();
-    let layout = board.map(|board| format!("-{}", board.layout_target()));
+    let layout = target.map(|target| format!("-{target}"));
     let layout = layout.unwrap_or_default();
     let file = folder.join(format!("{name}-{}{layout}.palm", weights.name()));
     if fs::metadata(&file)
@@ -321,8 +321,8 @@ pub fn palm_file_for(model: &Path, weights: Weights, board: Option<Board>) -> Re
         .arg("-o")
         .arg(&file)
         .args(["--weights", weights.name()]);
-    if let Some(board) = board {
-        convert.args(["--target", board.layout_target()]);
+    if let Some(target) = target {
+        convert.args(["--target", target]);
     }
     let output = capture(&mut convert, Duration::from_secs(900))?;
     if !output.status.success() {
