@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -159,7 +160,7 @@ impl Product {
         }
         let there = fs::metadata(&to).and_then(|file| file.modified());
         if there.map_or(true, |there| there <= newest) {
-            let mut convert = process::Command::new(command);
+            let mut convert = Command::new(command);
             convert.arg("convert").arg(&from).arg("-o").arg(&to);
             convert.args(["--target", &self.layout, "--experts", &model.experts]);
             let output = process::capture(&mut convert, LIMIT)?;
