@@ -8,11 +8,16 @@ fn main() {
     println!(
         "cargo::rustc-check-cfg=cfg(kernels, values(\"v6m\", \"v7m\", \"dsp\", \"mve\", \"rv32\"))"
     );
+    println!("cargo::rustc-check-cfg=cfg(fpu)");
+    println!("cargo::rustc-check-cfg=cfg(armv8m)");
     let feature = |name: &str| env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
     if feature("PORTABLE") {
         return;
     }
     let target = env::var("TARGET").unwrap_or_default();
+    if target.starts_with("thumb") && target.ends_with("hf") {
+        println!("cargo::rustc-cfg=fpu");
+    }
     let kernels = match target.split('-').next().unwrap_or_default() {
         "thumbv6m" => "v6m",
         "thumbv7m" => "v7m",
@@ -21,5 +26,8 @@ fn main() {
         name if name.starts_with("riscv32") && name.contains('m') => "rv32",
         _ => return,
     };
+    if target.starts_with("thumbv8m.main") {
+        println!("cargo::rustc-cfg=armv8m");
+    }
     println!("cargo::rustc-cfg=kernels=\"{kernels}\"");
 }

@@ -16,12 +16,12 @@ pub(super) fn tree(l: [f32; LANES]) -> f32 {
 /// Σ aᵢ·bᵢ over the shorter length: element i goes to lane i mod 8, products are rounded before
 /// they are added.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    dot_by(a, b, |b| b)
+    target::dot(a, b)
 }
 
 /// [`dot`] with half-precision weights, given as bits and widened one by one (exactly).
 pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
-    dot_by(a, b, widen)
+    target::dot_f16(a, b)
 }
 
 /// Weights that are widened at once, and then meet every row of a batch.
@@ -31,13 +31,46 @@ const CHUNK: usize = 16;
 /// [`dot`] of the row and `weights`. Each weight is read once.
 #[inline(never)]
 pub fn dot_rows(rows: &[f32], stride: usize, weights: &[f32], sums: &mut [f32]) {
-    dot_rows_by(rows, stride, weights, |w| w, sums);
+    target::dot_rows(rows, stride, weights, sums);
 }
 
 /// [`dot_rows`] with half-precision weights, given as bits.
 #[inline(never)]
 pub fn dot_rows_f16(rows: &[f32], stride: usize, weights: &[u16], sums: &mut [f32]) {
-    dot_rows_by(rows, stride, weights, widen, sums);
+    target::dot_rows_f16(rows, stride, weights, sums);
+}
+
+#[cfg(not(fpu))]
+use portable as target;
+
+#[cfg(fpu)]
+use super::arm::fpu as target;
+
+/// The same on any target; these define the bits.
+pub mod portable {
+    use super::{dot_by, dot_rows_by, widen};
+
+    /// [`dot`](super::dot) on any target.
+    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+        dot_by(a, b, |b| b)
+    }
+
+    /// [`dot_f16`](super::dot_f16) on any target.
+    pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
+        dot_by(a, b, widen)
+    }
+
+    /// [`dot_rows`](super::dot_rows) on any target.
+    #[inline(always)]
+    pub fn dot_rows(rows: &[f32], stride: usize, weights: &[f32], sums: &mut [f32]) {
+        dot_rows_by(rows, stride, weights, |w| w, sums);
+    }
+
+    /// [`dot_rows_f16`](super::dot_rows_f16) on any target.
+    #[inline(always)]
+    pub fn dot_rows_f16(rows: &[f32], stride: usize, weights: &[u16], sums: &mut [f32]) {
+        dot_rows_by(rows, stride, weights, widen, sums);
+    }
 }
 
 #[inline(always)]
@@ -78,7 +111,9 @@ fn add_chunk(lanes: &mut [f32; LANES], row: &[f32], weights: &[f32]) {
 #[inline(always)]
 fn dot_by<B: Copy>(a: &[f32], b: &[B], f: impl Fn(B) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    add_products(&mut lanes, a, b, f);
+    let count = a.len().min(b.len());
+    let (a, b) = (a.get(..count), b.get(..count));
+    add_products(&mut lanes, a.unwrap_or_default(), b.unwrap_or_default(), f);
     tree(lanes)
 }
 

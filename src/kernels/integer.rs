@@ -7,6 +7,19 @@ pub const TINY: f32 = 1e-30;
 
 /// Σ aᵢ·bᵢ over the shorter length; exact for up to 65536 values within ±127 (and −128).
 pub fn dot(a: &[i8], b: &[i8]) -> i32 {
+    #[cfg(kernels = "dsp")]
+    return super::arm::dsp::dot(a, b);
+    #[cfg(not(kernels = "dsp"))]
+    portable_dot(a, b)
+}
+
+/// [`dot`] on any target.
+pub fn portable_dot(a: &[i8], b: &[i8]) -> i32 {
+    let count = a.len().min(b.len());
+    let (a, b) = (
+        a.get(..count).unwrap_or_default(),
+        b.get(..count).unwrap_or_default(),
+    );
     // Sixteen at a time: the sum of a chunk by itself is what compilers turn into the widening
     // multiply-and-add instructions that many targets have.
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());

@@ -4,7 +4,7 @@ use super::integer::{self, BATCH};
 use super::layout::Layout;
 
 /// Weights that are copied at once, and then meet every row of a batch.
-const CHUNK: usize = 128;
+const CHUNK: usize = 64;
 
 /// Most sums that a call of [`dots`] gives.
 pub const SUMS: usize = 64;
@@ -219,6 +219,7 @@ mod target {
 }
 
 /// [`dots`] on any target, in any layout; activations are bytes.
+#[inline(never)]
 pub fn portable(
     weights: &Weights<'_>,
     first: usize,

@@ -8,7 +8,13 @@
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 pub mod aarch64;
 pub mod activation;
-#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "dsp", kernels = "mve"))]
+#[cfg(any(
+    fpu,
+    kernels = "v6m",
+    kernels = "v7m",
+    kernels = "dsp",
+    kernels = "mve"
+))]
 mod arm;
 #[cfg(any(
     kernels = "v6m",

@@ -54,7 +54,9 @@ struct Query<'m> {
     bias: Option<RelativeBias<'m>>,
 }
 
-/// Replaces each head's vector in `row` (`heads · d_kv`) by its attention output.
+/// Replaces each head's vector in `row` (`heads · d_kv`) by its attention output. By itself, so
+/// that the projections do not pay for its stack.
+#[inline(never)]
 fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratch<'_>) {
     let d_kv = cache.d_kv.max(1);
     // Query heads that share a head of keys and values (Ainslie et al. 2023; one for all: Shazeer

@@ -93,6 +93,7 @@ pub(super) fn fill(
 }
 
 /// Projects the `count` rows of a tile to keys and values, and stores them from `position` on.
+#[inline(never)]
 pub(super) fn store_keys_values(
     [k, v]: [Matrix<'_>; 2],
     rotary: Option<Rotary<'_>>,

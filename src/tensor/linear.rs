@@ -78,7 +78,9 @@ pub(crate) fn linear(
     }
 }
 
-/// Some rows of weights at a time.
+/// Some rows of weights at a time. By itself, like [`by_row`], so that neither pays for the other's
+/// stack.
+#[inline(never)]
 fn by_block(
     matrix: &Int8<'_>,
     range: Range<usize>,
@@ -93,8 +95,8 @@ fn by_block(
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
         matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
-        let dots = all.chunks_exact(count.max(1)).take(rows);
-        for (row, dots) in (first..).zip(dots) {
+        let dots = all.get(..rows.saturating_mul(count)).unwrap_or_default();
+        for (row, dots) in (first..).zip(dots.chunks_exact(count.max(1))) {
             let scale = matrix.scales.get(row).copied().unwrap_or(0.0);
             let sum = matrix.sums.get(row).copied().unwrap_or(0);
             let bias = matrix.bias.get(row).copied();
@@ -110,6 +112,7 @@ fn by_block(
 }
 
 /// f32, f16 and int4: a row of weights at a time.
+#[inline(never)]
 fn by_row(
     matrix: &Matrix<'_>,
     range: Range<usize>,

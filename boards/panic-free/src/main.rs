@@ -69,7 +69,7 @@ fn nth(numbers: &[u32], index: usize) -> u32 {
 }
 
 /// Everything, each in a function of its own, so that what one has checked is not known in another.
-static CALLS: [fn(&mut Opaque); 26] = [
+static CALLS: [fn(&mut Opaque); 27] = [
     format::parse,
     format::view,
     format::verify,
@@ -79,6 +79,7 @@ static CALLS: [fn(&mut Opaque); 26] = [
     kernels::float_rows,
     kernels::norms,
     kernels::integer_rows,
+    kernels::products,
     kernels::softmax,
     model::sizes,
     model::arena,

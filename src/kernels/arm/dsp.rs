@@ -7,7 +7,11 @@ use crate::kernels::Layout;
 use crate::kernels::call::Call;
 use crate::kernels::matmul::{Form, Rows, Weights};
 
+#[cfg(not(armv8m))]
 core::arch::global_asm!(include_str!("dsp.S"), options(raw));
+// The extension is no part of Armv8-M's main line.
+#[cfg(armv8m)]
+core::arch::global_asm!(".cpu cortex-m33", include_str!("dsp.S"), options(raw));
 
 unsafe extern "C" {
     fn palmtop_dsp_lanes_gemv(
@@ -36,6 +40,7 @@ unsafe extern "C" {
         tokens: usize,
     );
     fn palmtop_dsp_rows_gemv(w: *const i8, x: *const i8, sums: *mut i32, stride: usize);
+    fn palmtop_dsp_dot(a: *const i8, b: *const i8, count: usize) -> i32;
     fn palmtop_dsp_prepare(values: *const i8, lanes: *mut i8, quads: usize);
 }
 
@@ -194,4 +199,11 @@ pub fn prepare(row: &mut [i8]) -> bool {
     // eight from its start on. The four bytes that are read next are never overwritten before.
     unsafe { palmtop_dsp_prepare(lanes.add(quads.wrapping_mul(4)), lanes, quads) };
     true
+}
+
+/// [`integer::dot`](crate::kernels::integer::dot).
+pub fn dot(a: &[i8], b: &[i8]) -> i32 {
+    let count = a.len().min(b.len());
+    // SAFETY: reads `count` bytes of each, words wherever they begin: these cores take any address.
+    unsafe { palmtop_dsp_dot(a.as_ptr(), b.as_ptr(), count) }
 }

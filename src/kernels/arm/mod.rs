@@ -3,3 +3,5 @@
 
 #[cfg(kernels = "dsp")]
 pub(super) mod dsp;
+#[cfg(fpu)]
+pub(super) mod fpu;
