@@ -93,11 +93,20 @@ pub fn run(args: &Args) -> Result<()> {
         chosen.extend(found);
     }
     let toolchain = toolchain::find()?;
+    let mut failed = Vec::new();
     for product in chosen {
-        let report = product.build(&toolchain)?;
-        println!("{report}");
+        match product.build(&toolchain) {
+            Ok(report) => println!("{report}"),
+            Err(error) => {
+                eprintln!("{error:#}\n");
+                failed.push(product.name.as_str());
+            }
+        }
     }
-    Ok(())
+    match failed.as_slice() {
+        [] => Ok(()),
+        names => bail!("not built: {}", names.join(", ")),
+    }
 }
 
 /// The boards of `boards/boards.toml`.
@@ -128,7 +137,7 @@ impl Product {
             bail!(
                 "the firmware for {} does not build:\n{}",
                 self.name,
-                output.stderr
+                output.tail(60)
             );
         }
         let path = workspace::board_target()
