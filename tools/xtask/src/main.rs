@@ -11,6 +11,7 @@ mod boards;
 mod elf;
 mod emulate;
 mod experts;
+mod hardware;
 mod host;
 mod kernels;
 mod kinds;
@@ -57,6 +58,8 @@ enum Task {
     Experts(experts::Args),
     /// Build a board's firmware and print where it is.
     Firmware(boards::FirmwareArgs),
+    /// Build firmware for boards that one can buy, with the model, and print what of their memory it takes.
+    Boards(hardware::Args),
     /// Text size of the any-model firmware, by crate, from the linker's map.
     Size(size::Args),
 }
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench::run(&bench),
         Task::Experts(args) => experts::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
+        Task::Boards(args) => hardware::run(&args),
         Task::Size(args) => size::run(&args),
     };
     match result {

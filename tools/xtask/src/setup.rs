@@ -22,6 +22,9 @@ const EMULATORS: [(&str, &str); 2] = [
 /// Debian's packages with which `core` can be built from source.
 const SOURCE_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 
+/// The linker with which an overflow of the stack is a fault on the boards that one can buy.
+const FLIP_LINK: &str = "flip-link";
+
 /// Browsers in which the page of `palmtop report` is tested, and Debian's packages for one.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 const BROWSER_PACKAGES: [&str; 2] = ["chromium", "fonts-dejavu-core"];
@@ -63,6 +66,9 @@ pub fn run(args: &Args) -> Result<()> {
     if !wanted.is_empty() && !args.check {
         install(&wanted);
     }
+    if !process::on_path(FLIP_LINK) && !args.check {
+        install_flip_link();
+    }
     report()
 }
 
@@ -100,6 +106,12 @@ fn report() -> Result<()> {
              and Debian's {}",
             arm64::TARGET,
             arm64::EMULATOR.1
+        ),
+    }
+    match process::on_path(FLIP_LINK) {
+        true => println!("linker   {FLIP_LINK}"),
+        false => println!(
+            "linker   no {FLIP_LINK}: boards will be linked without it. `cargo install {FLIP_LINK}`"
         ),
     }
     match BROWSERS.iter().find(|program| process::runs(program)) {
@@ -148,6 +160,18 @@ fn rustup(limit: Duration, targets: &[&str]) -> bool {
             println!("  rustup got no answer");
             false
         }
+    }
+}
+
+/// Builds flip-link from crates.io; boards link without it too.
+fn install_flip_link() {
+    println!("cargo install {FLIP_LINK}");
+    let mut command = process::host_cargo();
+    command.args(["install", "--locked", "--quiet", FLIP_LINK]);
+    match process::capture(&mut command, Duration::from_secs(300)) {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => println!("  cargo could not: {}", output.tail(1)),
+        Err(error) => println!("  {error:#}"),
     }
 }
 
