@@ -2,7 +2,8 @@
 
 use core::hint::black_box;
 
-use palmtop::kernels::{Activation, float, int4, integer, math, softmax as soft};
+use palmtop::kernels::matmul::{self, Form, Rows, Weights};
+use palmtop::kernels::{Activation, Layout, float, int4, integer, lanes, math, softmax as soft};
 
 use crate::Opaque;
 
@@ -51,20 +52,64 @@ pub fn integer_rows(opaque: &mut Opaque) {
     black_box(integer::quantize_symmetric(opaque.floats, opaque.signed));
     let (a, b) = opaque.signed.split_at(opaque.signed.len() / 2);
     black_box(integer::dot(a, b));
-    let stride = opaque.number(0) as usize;
-    integer::dot_rows(a, stride, b, &mut [0; 16]);
     if let Some(group) = opaque.bytes.first_chunk() {
         black_box(int4::unpack(group));
     }
+    let rows = rows(a, opaque);
     let zeros = [0; 16];
-    int4::dot_rows(
-        a,
-        stride,
-        &zeros,
-        opaque.bytes,
-        opaque.halves,
-        opaque.others,
+    int4::dot_rows(rows, &zeros, opaque.bytes, opaque.halves, opaque.others);
+}
+
+/// Rows of any form.
+fn rows<'a>(bytes: &'a [i8], opaque: &Opaque) -> Rows<'a> {
+    Rows {
+        bytes,
+        pitch: opaque.number(0) as usize,
+        form: match opaque.number(1) {
+            0 => Form::Bytes,
+            _ => Form::Lanes,
+        },
+    }
+}
+
+/// Products of int8 matrices in every layout.
+pub fn products(opaque: &mut Opaque) {
+    let Some(layout) = Layout::from_code(opaque.number(2) as u8) else {
+        return;
+    };
+    black_box((layout.name(), layout.block(), layout.run()));
+    black_box(layout.activation_bytes());
+    let (row, col, first) = (opaque.number(3), opaque.number(4), opaque.number(5));
+    let stride = opaque.number(6) as usize;
+    black_box(layout.index(row as usize, col as usize, stride));
+    lanes::prepare(opaque.signed);
+    let (values, x) = opaque.signed.split_at(opaque.signed.len() / 2);
+    let weights = black_box(Weights::new(values, stride, layout));
+    black_box((weights.layout(), weights.stride(), weights.values()));
+    black_box((weights.form(), Form::of(layout)));
+    let x = black_box(rows(x, opaque)).skip(col as usize);
+    black_box(x.from(row as usize));
+    let tokens = opaque.number(7) as usize;
+    black_box(matmul::rows_at_once(tokens));
+    let mut sums = [0; 16];
+    matmul::dots(
+        &weights,
+        first as usize,
+        row as usize,
+        x,
+        tokens,
+        black_box(&mut sums),
     );
+    matmul::portable(
+        &weights,
+        first as usize,
+        row as usize,
+        x,
+        tokens,
+        black_box(&mut sums),
+    );
+    let mut out = [0; 8];
+    weights.unpack(row as usize, col as usize, black_box(&mut out));
 }
 
 /// Softmax, in floats and in 15 bits.

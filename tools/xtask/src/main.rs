@@ -5,6 +5,7 @@
 mod bench;
 mod board_tests;
 mod boards;
+mod c_example;
 mod elf;
 mod emulate;
 mod experts;
@@ -50,6 +51,8 @@ enum Task {
     Experts(experts::Args),
     /// Build a board's firmware and print where it is.
     Firmware(boards::FirmwareArgs),
+    /// Build the example in C for the emulated M4F and pronounce words with it.
+    C(c_example::Args),
     /// Text size of the any-model firmware, by crate, from the linker's map.
     Size(size::Args),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Experts(args) => experts::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
+        Task::C(args) => c_example::run(&args),
         Task::Size(args) => size::run(&args),
     };
     match result {

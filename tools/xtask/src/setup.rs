@@ -18,6 +18,9 @@ const EMULATORS: [(&str, &str); 2] = [
     ("qemu-system-riscv32", "qemu-system-misc"),
 ];
 
+/// The compiler of the example in C, and Debian's package for it.
+pub const C_COMPILER: (&str, &str) = ("arm-none-eabi-gcc", "gcc-arm-none-eabi");
+
 /// Debian's packages with which `core` can be built from source.
 const SOURCE_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 
@@ -48,6 +51,9 @@ pub fn run(args: &Args) -> Result<()> {
             .filter(|(program, _)| !process::runs(program))
             .map(|e| e.1),
     );
+    if !process::runs(C_COMPILER.0) {
+        wanted.push(C_COMPILER.1);
+    }
     if !BROWSERS.iter().any(|program| process::runs(program)) {
         wanted.extend(BROWSER_PACKAGES);
     }
@@ -79,6 +85,16 @@ fn report() -> Result<()> {
                  `brew install qemu`"
             ));
         }
+    }
+    if process::runs(C_COMPILER.0) {
+        println!("C        {}", C_COMPILER.0);
+    } else {
+        missing.push(format!(
+            "no {}, for the example in C. Debian and Ubuntu `apt-get install {}`, Fedora `dnf install \
+             arm-none-eabi-gcc-cs`, Arch `pacman -S arm-none-eabi-gcc`, macOS `brew install \
+             arm-none-eabi-gcc`",
+            C_COMPILER.0, C_COMPILER.1
+        ));
     }
     match BROWSERS.iter().find(|program| process::runs(program)) {
         Some(program) => println!("browser  {program}"),

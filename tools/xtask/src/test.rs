@@ -10,7 +10,9 @@ use crate::boards::Board;
 use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
-use crate::{board_tests, experts, loads, paged_tests, panic_free, setup, size, workspace};
+use crate::{
+    board_tests, c_example, experts, loads, paged_tests, panic_free, setup, size, workspace,
+};
 
 /// Longest that one step may take.
 const LIMIT: Duration = Duration::from_secs(1500);
@@ -227,6 +229,10 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             || board_tests::same_bits(board, toolchain, words),
         );
     }
+    steps.step("header for C and C++", c_example::header);
+    steps.step("from C on m4f: the host's bits", || {
+        c_example::same_bits(toolchain, words)
+    });
     steps.step("six tasks on m4f: the host's bits", || {
         board_tests::tasks(Board::M4f, toolchain, 6)
     });
