@@ -60,6 +60,13 @@ impl Image {
         }
     }
 
+    /// A whole file.
+    pub fn file(path: &Path) -> Result<Self> {
+        let metadata =
+            std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
+        Self::read(path, metadata.len())
+    }
+
     /// The whole image, even if its experts are to be read from the file in a run.
     pub fn load_whole(args: &ModelArgs) -> Result<Self> {
         Self::load(&ModelArgs {

@@ -10,6 +10,7 @@ mod elf;
 mod emulate;
 mod experts;
 mod host;
+mod instructions;
 mod loads;
 mod models;
 mod paged_tests;
@@ -51,6 +52,8 @@ enum Task {
     Experts(experts::Args),
     /// Build a board's firmware and print where it is.
     Firmware(boards::FirmwareArgs),
+    /// Count instructions per multiply-accumulate on the emulated boards, for `palmtop inspect --board`.
+    Instructions(instructions::Args),
     /// Build the example in C for the emulated M4F and pronounce words with it.
     C(c_example::Args),
     /// Text size of the any-model firmware, by crate, from the linker's map.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Experts(args) => experts::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
+        Task::Instructions(args) => instructions::run(&args),
         Task::C(args) => c_example::run(&args),
         Task::Size(args) => size::run(&args),
     };
