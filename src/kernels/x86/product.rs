@@ -3,6 +3,8 @@
 use super::super::Layout;
 use super::super::host::Level;
 use super::super::matmul::Form;
+#[cfg(feature = "threads")]
+use super::super::pool;
 use super::super::product::{Gated, Int8, Op, Output, Quantized};
 use super::isa::Isa;
 use super::tile::{BLOCK, MOST_BLOCKS, Sums, Tile, row_sums, total};
@@ -79,10 +81,26 @@ impl<'a> Product<'a> {
         })
     }
 
-    /// Computes all of it.
+    /// Computes all of it, on as many threads as there are and as it is worth.
     pub fn run_all(&self, level: Level) {
+        #[cfg(feature = "threads")]
+        {
+            /// Rows that parts begin at a multiple of: those of the greatest tile.
+            const UNIT: usize = MOST_BLOCKS * BLOCK;
+            let stride = self.matrix.weights.stride();
+            let units = self.range.len().div_ceil(UNIT);
+            let (parts, size) = pool::cut(units, UNIT * stride * self.tokens);
+            pool::run(parts, &|part| {
+                let start = self.range.start + part * size * UNIT;
+                // SAFETY: parts have different rows.
+                unsafe { self.run(level, start..start + size * UNIT, 0..self.tokens) }
+            });
+        }
+        #[cfg(not(feature = "threads"))]
         // SAFETY: nothing else runs.
-        unsafe { self.run(level, self.range.clone(), 0..self.tokens) }
+        unsafe {
+            self.run(level, self.range.clone(), 0..self.tokens);
+        }
     }
 
     /// Computes some rows (from a multiple of 16 on) with some tokens.
