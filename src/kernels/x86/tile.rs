@@ -10,6 +10,10 @@ pub(super) const BLOCK: usize = 16;
 /// Bytes of a group of a block: four of each of its rows.
 pub(super) const GROUP: usize = 4 * BLOCK;
 
+/// Bytes of each stream of weights that come into the cache ahead where there is one token, so that
+/// memory bounds the speed.
+const ALONE: usize = 2048;
+
 /// Most tokens and blocks that a tile has.
 pub(super) const MOST_TOKENS: usize = 6;
 pub(super) const MOST_BLOCKS: usize = 4;
@@ -70,6 +74,10 @@ impl Tile {
                 }
                 let mut w = [I::zeros(); R];
                 for (w, from) in w.iter_mut().zip(from) {
+                    if T == 1 {
+                        let ahead = from.wrapping_add(group * GROUP + ALONE);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    }
                     *w = I::lanes(from.add(group * GROUP));
                 }
                 for (sums, x) in sums.iter_mut().zip(x) {
