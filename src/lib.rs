@@ -28,6 +28,8 @@ pub use model::{
     Arena, BlockShape, Decoder, Encoded, Encoding, Error, Limits, MemoryPlan, Model, Progress,
     Session, Shape, StackShape,
 };
+#[doc(hidden)]
+pub use tensor::bench;
 
 // What must not compile, and the same programs that do.
 #[cfg(doctest)]

@@ -29,9 +29,30 @@ pub enum Form {
 impl Form {
     /// The form in which this target's kernels want the activations that meet int8 weights of a
     /// layout.
-    pub const fn of(_layout: Layout) -> Self {
-        Self::Bytes
+    pub const fn of(layout: Layout) -> Self {
+        target::form(layout)
     }
+
+    /// Bytes of a row of so many values, a multiple of 16.
+    pub const fn bytes(self, values: usize) -> usize {
+        match self {
+            Self::Bytes => values,
+            Self::Lanes => values.saturating_mul(2),
+        }
+    }
+
+    /// Brings a row into this form in place; its values are in the last bytes.
+    pub fn prepare(self, row: &mut [i8]) {
+        match self {
+            Self::Bytes => {}
+            Self::Lanes => super::lanes::prepare(row),
+        }
+    }
+}
+
+/// The layout that this target's kernels read fastest; rows in order where there are none.
+pub const fn native() -> Layout {
+    target::LAYOUT
 }
 
 /// Rows of quantized activations: bytes from row to row, and what they are.
@@ -150,7 +171,8 @@ pub const fn rows_at_once(tokens: usize) -> usize {
 }
 
 /// `sums[r · tokens + t]` = Σ q·w of row `first + r` and token t, for `rows` rows (at most
-/// [`rows_at_once`]) and at most 16 tokens. `first` is a multiple of [`rows_at_once`].
+/// [`rows_at_once`]) and at most 16 tokens. `first` is a multiple of [`rows_at_once`]. Kernels take
+/// whole blocks of rows: where `sums` has room for four times ⌈`rows` / 4⌉ rows, they fill all of it.
 ///
 /// Each weight is read once. Exact as [`integer::dot`] is.
 #[inline(never)]
@@ -166,10 +188,47 @@ pub fn dots(
     if super::aarch64::dots(super::host::level(), weights, first, rows, x, tokens, sums) {
         return;
     }
-    portable(weights, first, rows, x, tokens, sums);
+    let done = target::dots(weights, (first, rows), x, tokens, sums);
+    if done < rows {
+        let sums = sums.get_mut(done.saturating_mul(tokens)..);
+        let first = first.saturating_add(done);
+        portable(
+            weights,
+            first,
+            rows.saturating_sub(done),
+            x,
+            tokens,
+            sums.unwrap_or_default(),
+        );
+    }
 }
 
-/// [`dots`] on any target, in any layout.
+#[cfg(kernels = "dsp")]
+use super::arm::dsp as target;
+
+/// Targets without kernels of their own.
+#[cfg(not(kernels = "dsp"))]
+mod target {
+    use super::{Form, Layout, Rows, Weights};
+
+    pub const LAYOUT: Layout = Layout::Rows;
+
+    pub const fn form(_layout: Layout) -> Form {
+        Form::Bytes
+    }
+
+    pub const fn dots(
+        _weights: &Weights<'_>,
+        _rows: (usize, usize),
+        _x: Rows<'_>,
+        _tokens: usize,
+        _sums: &mut [i32],
+    ) -> usize {
+        0
+    }
+}
+
+/// [`dots`] on any target, in any layout; activations are bytes.
 pub fn portable(
     weights: &Weights<'_>,
     first: usize,

@@ -8,6 +8,16 @@
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 pub mod aarch64;
 pub mod activation;
+#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "dsp", kernels = "mve"))]
+mod arm;
+#[cfg(any(
+    kernels = "v6m",
+    kernels = "v7m",
+    kernels = "dsp",
+    kernels = "mve",
+    kernels = "rv32"
+))]
+mod call;
 pub(crate) mod fast;
 pub mod float;
 #[cfg(feature = "std")]

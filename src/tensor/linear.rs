@@ -92,11 +92,9 @@ fn by_block(
     let mut first = range.start;
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
-        let dots = all
-            .get_mut(..rows.saturating_mul(count))
-            .unwrap_or_default();
-        matmul::dots(&matrix.weights, first, rows, x.rows, count, dots);
-        for (row, dots) in (first..).zip(dots.chunks_exact(count.max(1))) {
+        matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
+        let dots = all.chunks_exact(count.max(1)).take(rows);
+        for (row, dots) in (first..).zip(dots) {
             let scale = matrix.scales.get(row).copied().unwrap_or(0.0);
             let sum = matrix.sums.get(row).copied().unwrap_or(0);
             let bias = matrix.bias.get(row).copied();

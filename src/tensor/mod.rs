@@ -5,6 +5,7 @@
 //! [`Palm`](crate::format::Palm) at an aligned address never gives.
 
 pub(crate) mod arena;
+pub mod bench;
 mod linear;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};

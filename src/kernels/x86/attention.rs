@@ -21,6 +21,9 @@ const CHUNK: usize = 512;
 /// The greatest weight.
 const MOST: f32 = 32767.0;
 
+/// Writes the biases of a head: see [`Attention::bias`].
+pub(crate) type Bias<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+
 /// A batch of queries with the cache that they attend to.
 pub(crate) struct Attention<'a> {
     /// Vectors of all heads of a query, query after query; replaced by the outputs.
@@ -47,7 +50,7 @@ pub(crate) struct Attention<'a> {
     pub scale: f32,
     /// Writes the biases of a head for the last query of the batch and the keys 0, 1, 2, …; those of
     /// a query n places before it are the same from n on.
-    pub bias: Option<&'a (dyn Fn(usize, &mut [f32]) + Sync)>,
+    pub bias: Option<&'a Bias<'a>>,
 }
 
 impl Attention<'_> {

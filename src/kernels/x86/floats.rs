@@ -41,8 +41,6 @@ pub(super) trait Floats: Copy {
     /// The floats of bits.
     unsafe fn float(a: Self::S) -> Self::F;
     unsafe fn load_i32(from: *const i32) -> Self::S;
-    /// Sixteen signed bytes.
-    unsafe fn load_i8(from: *const i8) -> Self::S;
     unsafe fn splat_i32(x: i32) -> Self::S;
     unsafe fn add_i32(a: Self::S, b: Self::S) -> Self::S;
     unsafe fn sub_i32(a: Self::S, b: Self::S) -> Self::S;
@@ -153,10 +151,6 @@ impl Floats for Avx512 {
     #[inline(always)]
     unsafe fn load_i32(from: *const i32) -> __m512i {
         unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> __m512i {
-        unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())) }
     }
     #[inline(always)]
     unsafe fn splat_i32(x: i32) -> __m512i {
@@ -321,15 +315,6 @@ macro_rules! of_256 {
                     [
                         _mm256_loadu_si256(from.add(0).cast()),
                         _mm256_loadu_si256(from.add(8).cast()),
-                    ]
-                }
-            }
-            #[inline(always)]
-            unsafe fn load_i8(from: *const i8) -> [__m256i; 2] {
-                unsafe {
-                    [
-                        _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(0).cast())),
-                        _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast())),
                     ]
                 }
             }
@@ -597,25 +582,6 @@ impl Floats for Sse41 {
                 _mm_loadu_si128(from.add(4).cast()),
                 _mm_loadu_si128(from.add(8).cast()),
                 _mm_loadu_si128(from.add(12).cast()),
-            ]
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_cvtepi8_epi32(_mm_cvtsi32_si128(
-                    from.add(0).cast::<i32>().read_unaligned(),
-                )),
-                _mm_cvtepi8_epi32(_mm_cvtsi32_si128(
-                    from.add(4).cast::<i32>().read_unaligned(),
-                )),
-                _mm_cvtepi8_epi32(_mm_cvtsi32_si128(
-                    from.add(8).cast::<i32>().read_unaligned(),
-                )),
-                _mm_cvtepi8_epi32(_mm_cvtsi32_si128(
-                    from.add(12).cast::<i32>().read_unaligned(),
-                )),
             ]
         }
     }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use memmap2::Mmap;
 use palmtop::Model;
 use palmtop::format::{ALIGN, FormatError, HEADER_LEN, Palm};
-use palmtop_convert::{ConvertError, Options, Weights, convert, map_file};
+use palmtop_convert::{ConvertError, Options, Target, Weights, convert, map_file};
 
 use crate::args::ModelArgs;
 use crate::experts::Experts;
@@ -97,6 +97,7 @@ impl Image {
     fn convert(folder: &Path, weights: Weights) -> Result<Self> {
         let options = Options {
             weights,
+            layout: Target::host().layout(),
             ..Options::default()
         };
         let mut bar = ConversionBar::new();

@@ -3,6 +3,55 @@
 /// The address of the first symbol with a name that is wanted; of a Thumb function that of its first
 /// instruction.
 pub fn symbol(elf: &[u8], wanted: impl Fn(&str) -> bool) -> Option<u32> {
+    let mut found = symbols(elf)?;
+    let symbol = found.find(|symbol| symbol.name.is_some_and(&wanted))?;
+    Some(symbol.start)
+}
+
+/// A function's place and its mangled name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Address of its first instruction.
+    pub start: u32,
+    /// Bytes.
+    pub length: u32,
+    /// Mangled name.
+    pub name: String,
+}
+
+/// All functions, in the order of their addresses. One whose size is not known, as assembly has
+/// them, reaches to the next.
+pub fn functions(elf: &[u8]) -> Vec<Function> {
+    let all = symbols(elf).into_iter().flatten();
+    let mut functions: Vec<Function> = all
+        .filter(|symbol| symbol.is_function)
+        .map(|symbol| Function {
+            start: symbol.start,
+            length: symbol.length,
+            name: symbol.name.unwrap_or_default().to_owned(),
+        })
+        .collect();
+    functions.sort_by_key(|function| (function.start, function.length == 0));
+    functions.dedup_by_key(|function| function.start);
+    let starts: Vec<u32> = functions.iter().map(|function| function.start).collect();
+    for (function, next) in functions.iter_mut().zip(starts.iter().skip(1)) {
+        let room = next - function.start;
+        if function.length == 0 || function.length > room {
+            function.length = room;
+        }
+    }
+    functions
+}
+
+struct Symbol<'e> {
+    start: u32,
+    length: u32,
+    is_function: bool,
+    name: Option<&'e str>,
+}
+
+/// The table of symbols.
+fn symbols(elf: &[u8]) -> Option<impl Iterator<Item = Symbol<'_>>> {
     let (sections, size, count) = (word(elf, 32)?, half(elf, 46)?, half(elf, 48)?);
     let section = |index: u32| Some(sections + index * size).filter(|_| index < count);
     // Type 2 is a table of symbols; its link is the section of their names.
@@ -12,12 +61,16 @@ pub fn symbol(elf: &[u8], wanted: impl Fn(&str) -> bool) -> Option<u32> {
     let names = section(word(elf, table + 24)?)?;
     let names = word(elf, names + 16)?;
     let (start, length) = (word(elf, table + 16)?, word(elf, table + 20)?);
-    let mut entries = (start..start + length).step_by(16);
-    let entry = entries.find(|entry| {
-        let name = word(elf, *entry).and_then(|offset| text(elf, names + offset));
-        name.is_some_and(|name| std::str::from_utf8(name).is_ok_and(&wanted))
-    })?;
-    Some(word(elf, entry + 4)? & !1)
+    let entries = (start..start + length).step_by(16);
+    Some(entries.filter_map(move |entry| {
+        let name = word(elf, entry).and_then(|offset| text(elf, names + offset));
+        Some(Symbol {
+            start: word(elf, entry + 4)? & !1,
+            length: word(elf, entry + 8)?,
+            is_function: *elf.get(entry as usize + 12)? & 15 == 2,
+            name: name.and_then(|name| std::str::from_utf8(name).ok()),
+        })
+    }))
 }
 
 /// The u32 at a place.

@@ -4,13 +4,18 @@
 
 mod arm64;
 mod bench;
+mod bench_kernels;
+mod bench_model;
 mod board_tests;
 mod boards;
 mod elf;
 mod emulate;
 mod experts;
 mod host;
+mod kernels;
+mod kinds;
 mod loads;
+mod macs;
 mod models;
 mod paged_tests;
 mod panic_free;
@@ -45,8 +50,9 @@ enum Task {
     Emulate(emulate::Args),
     /// Compare the logits of words on emulated boards with the host's, bit for bit.
     Bits(board_tests::Args),
-    /// Time the shipped model on the host and count its instructions on the emulated boards.
-    Bench(bench::Args),
+    /// Count instructions on the emulated boards.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Count instructions per token with 4 and with 128 experts on an emulated board.
     Experts(experts::Args),
     /// Build a board's firmware and print where it is.
@@ -61,7 +67,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Emulate(args) => emulate::run(&args),
         Task::Bits(args) => board_tests::run(&args),
-        Task::Bench(args) => bench::run(&args),
+        Task::Bench(bench) => bench::run(&bench),
         Task::Experts(args) => experts::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
         Task::Size(args) => size::run(&args),

@@ -68,19 +68,6 @@ pub fn capture(command: &mut Command, limit: Duration) -> Result<Output> {
     })
 }
 
-/// Runs a program to its end with its output shown; an error unless it succeeds.
-pub fn show(command: &mut Command) -> Result<()> {
-    let name = shown(command);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start `{name}`"))?;
-    if !status.success() {
-        bail!("`{name}` failed ({status})");
-    }
-    Ok(())
-}
-
 /// The program and its arguments as one would type them.
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());

@@ -10,7 +10,9 @@ use crate::boards::Board;
 use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
-use crate::{arm64, board_tests, experts, loads, paged_tests, panic_free, setup, size, workspace};
+use crate::{
+    arm64, board_tests, experts, kernels, loads, paged_tests, panic_free, setup, size, workspace,
+};
 
 /// Longest that one step may take.
 const LIMIT: Duration = Duration::from_secs(1500);
@@ -212,6 +214,11 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
         emulate::palmtop()?;
         Ok(Note::new())
     });
+    for board in Board::ALL {
+        steps.step(&format!("kernels on {}", board.name()), || {
+            kernels::check(board, toolchain, 1)
+        });
+    }
     for board in Board::ALL {
         steps.step(&format!("tiny models on {}", board.name()), || {
             board_tests::tiny_models(board, toolchain)
