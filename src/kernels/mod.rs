@@ -8,8 +8,16 @@
 #[cfg(all(feature = "std", target_arch = "aarch64"))]
 pub mod aarch64;
 pub mod activation;
-#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "dsp", kernels = "mve"))]
+#[cfg(any(
+    fpu,
+    kernels = "v6m",
+    kernels = "v7m",
+    kernels = "dsp",
+    kernels = "mve"
+))]
 mod arm;
+#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "rv32"))]
+mod blocks;
 #[cfg(any(
     kernels = "v6m",
     kernels = "v7m",
@@ -34,9 +42,14 @@ pub mod measure;
 #[cfg(feature = "threads")]
 pub mod pool;
 pub(crate) mod product;
+#[cfg(kernels = "rv32")]
+mod riscv;
+pub mod single;
+pub mod soft;
 pub mod softmax;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub(crate) mod x86;
 
 pub use activation::Activation;
 pub use layout::Layout;
+pub use single::Single;

@@ -2,7 +2,7 @@
 
 use super::norm::NormKind;
 use crate::kernels::matmul::{Form, Rows};
-use crate::kernels::{Layout, fast, lanes};
+use crate::kernels::{Layout, fast};
 use crate::tensor::arena::Carver;
 use crate::tensor::{Input, Matrix, NormWeights, Quantized};
 
@@ -124,17 +124,13 @@ impl<'a> Tile<'a> {
                 if let (Some(to), Some(scale), Some(zero)) =
                     (to, scales.get_mut(token), zeros.get_mut(token))
                 {
-                    let first = match form {
-                        Form::Bytes => 0,
-                        Form::Lanes => count,
-                    };
+                    // What a row of this form has in its last bytes.
+                    let first = form.bytes(count).saturating_sub(count);
                     let bytes = to.get_mut(first..first.saturating_add(count));
                     let affine = fast::quantize(row, bytes.unwrap_or_default());
                     *scale = affine.scale;
-                    *zero = affine.zero;
-                    if *form == Form::Lanes {
-                        lanes::prepare(to);
-                    }
+                    *zero = affine.zero.wrapping_add(form.offset());
+                    form.prepare(to.get_mut(..form.bytes(count)).unwrap_or_default());
                 }
             }
         }

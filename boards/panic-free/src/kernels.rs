@@ -2,7 +2,9 @@
 
 use core::hint::black_box;
 
-use palmtop::kernels::{Activation, float, int4, integer, math, softmax as soft};
+use palmtop::bench::{Int8, Quantized, int8_layer};
+use palmtop::kernels::matmul::{self, Form, Rows, Weights};
+use palmtop::kernels::{Activation, Layout, float, int4, integer, lanes, math, softmax as soft};
 
 use crate::Opaque;
 
@@ -51,20 +53,53 @@ pub fn integer_rows(opaque: &mut Opaque) {
     black_box(integer::quantize_symmetric(opaque.floats, opaque.signed));
     let (a, b) = opaque.signed.split_at(opaque.signed.len() / 2);
     black_box(integer::dot(a, b));
-    let stride = opaque.number(0) as usize;
-    integer::dot_rows(a, stride, b, &mut [0; 16]);
+    black_box(integer::portable_dot(a, b));
     if let Some(group) = opaque.bytes.first_chunk() {
         black_box(int4::unpack(group));
     }
+    let x = Rows {
+        bytes: a,
+        pitch: opaque.number(0) as usize,
+        form: Form::Bytes,
+    };
     let zeros = [0; 16];
-    int4::dot_rows(
-        a,
-        stride,
-        &zeros,
-        opaque.bytes,
-        opaque.halves,
-        opaque.others,
-    );
+    int4::dot_rows(x, &zeros, opaque.bytes, opaque.halves, opaque.others);
+}
+
+/// Products of int8 matrices in any layout.
+pub fn products(opaque: &mut Opaque) {
+    let Some(layout) = Layout::from_code(opaque.number(0) as u8) else {
+        return;
+    };
+    let [stride, pitch, first, rows, tokens] = [1, 2, 3, 4, 5].map(|at| opaque.number(at) as usize);
+    let form = Form::of(layout);
+    form.prepare(opaque.signed);
+    lanes::portable(opaque.signed);
+    black_box((form.bytes(stride), matmul::native()));
+    let (a, b) = opaque.signed.split_at(opaque.signed.len() / 2);
+    let weights = Weights::new(a, stride, layout);
+    let x = Rows {
+        bytes: b,
+        pitch,
+        form,
+    };
+    let mut sums = [0; matmul::SUMS];
+    matmul::dots(&weights, first, rows, x, tokens, &mut sums);
+    matmul::portable(&weights, first, rows, x.skip(first), tokens, &mut sums);
+    black_box(sums);
+    let layer = Int8 {
+        weights,
+        rows,
+        scales: opaque.others,
+        sums: &[],
+        bias: opaque.others,
+    };
+    let x = Quantized {
+        rows: x,
+        scales: opaque.others,
+        zeros: &[],
+    };
+    int8_layer(&layer, x, tokens, opaque.floats);
 }
 
 /// Softmax, in floats and in 15 bits.

@@ -313,3 +313,41 @@ palmtop_dsp_prepare:
     bne 1b
     pop {r4, r5, r6, pc}
     .size palmtop_dsp_prepare, . - palmtop_dsp_prepare
+
+// palmtop_dsp_dot(a, b, count): the sum of `count` products of signed bytes.
+    .macro PT_DOT_4
+    ldr r4, [r0], #4
+    ldr r6, [r1], #4
+    sxtb16 r5, r4
+    sxtb16 r4, r4, ror #8
+    sxtb16 r7, r6
+    sxtb16 r6, r6, ror #8
+    smlad r3, r5, r7, r3
+    smlad r3, r4, r6, r3
+    .endm
+    .section .text.palmtop_dsp_dot, "ax", %progbits
+    .global palmtop_dsp_dot
+    .type palmtop_dsp_dot, %function
+    .thumb_func
+    .balign 4
+palmtop_dsp_dot:
+    push {r4-r7, lr}
+    movs r3, #0
+    subs r2, r2, #16
+    blo 2f
+1:  PT_DOT_4
+    PT_DOT_4
+    PT_DOT_4
+    PT_DOT_4
+    subs r2, r2, #16
+    bhs 1b
+2:  adds r2, r2, #16
+    beq 4f
+3:  ldrsb r4, [r0], #1
+    ldrsb r5, [r1], #1
+    mla r3, r4, r5, r3
+    subs r2, r2, #1
+    bne 3b
+4:  mov r0, r3
+    pop {r4-r7, pc}
+    .size palmtop_dsp_dot, . - palmtop_dsp_dot

@@ -7,7 +7,11 @@ use crate::kernels::Layout;
 use crate::kernels::call::Call;
 use crate::kernels::matmul::{Form, Rows, Weights};
 
+#[cfg(not(armv8m))]
 core::arch::global_asm!(include_str!("dsp.S"), options(raw));
+// The extension is no part of Armv8-M's main line.
+#[cfg(armv8m)]
+core::arch::global_asm!(".cpu cortex-m33", include_str!("dsp.S"), options(raw));
 
 unsafe extern "C" {
     fn palmtop_dsp_lanes_gemv(
@@ -36,8 +40,12 @@ unsafe extern "C" {
         tokens: usize,
     );
     fn palmtop_dsp_rows_gemv(w: *const i8, x: *const i8, sums: *mut i32, stride: usize);
+    fn palmtop_dsp_dot(a: *const i8, b: *const i8, count: usize) -> i32;
     fn palmtop_dsp_prepare(values: *const i8, lanes: *mut i8, quads: usize);
 }
+
+/// A processor on which the cost of a call counts.
+pub const IS_SMALL: bool = true;
 
 /// The layout that is read fastest.
 pub const LAYOUT: Layout = Layout::Lanes4;
@@ -101,7 +109,9 @@ pub fn dots(
 
 /// Lanes of more columns than an accumulator holds.
 fn long_gemv(call: Call<'_>) {
-    let blocks = call.weights.chunks_exact(BLOCK.wrapping_mul(call.stride));
+    let blocks = call
+        .weights
+        .chunks_exact(BLOCK.wrapping_mul(call.stride).max(1));
     for (sums, block) in call.sums.chunks_exact_mut(BLOCK).zip(blocks) {
         sums.fill(0);
         let parts = block.chunks(BLOCK.wrapping_mul(EXACT));
@@ -127,7 +137,9 @@ fn long_gemv(call: Call<'_>) {
 
 /// Rows in order.
 fn rows_gemv(call: Call<'_>) {
-    let blocks = call.weights.chunks_exact(BLOCK.wrapping_mul(call.stride));
+    let blocks = call
+        .weights
+        .chunks_exact(BLOCK.wrapping_mul(call.stride).max(1));
     for (sums, block) in call.sums.chunks_exact_mut(BLOCK).zip(blocks) {
         // SAFETY: reads `block`, four rows of `stride` bytes, and `stride` bytes of `x`; writes four
         // sums.
@@ -148,7 +160,9 @@ fn gemm(call: Call<'_>, lanes: bool) {
     let near = near.as_mut_ptr().cast::<u32>();
     let stride = call.stride;
     call.sums.fill(0);
-    let pairs = call.sums.chunks_exact_mut(call.tokens.wrapping_mul(2));
+    let pairs = call
+        .sums
+        .chunks_exact_mut(call.tokens.wrapping_mul(2).max(1));
     for (pair, sums) in pairs.enumerate() {
         let mut col = 0usize;
         while col < stride {
@@ -194,4 +208,11 @@ pub fn prepare(row: &mut [i8]) -> bool {
     // eight from its start on. The four bytes that are read next are never overwritten before.
     unsafe { palmtop_dsp_prepare(lanes.add(quads.wrapping_mul(4)), lanes, quads) };
     true
+}
+
+/// [`integer::dot`](crate::kernels::integer::dot).
+pub fn dot(a: &[i8], b: &[i8]) -> i32 {
+    let count = a.len().min(b.len());
+    // SAFETY: reads `count` bytes of each, words wherever they begin: these cores take any address.
+    unsafe { palmtop_dsp_dot(a.as_ptr(), b.as_ptr(), count) }
 }

@@ -81,6 +81,11 @@ impl Image {
         }
     }
 
+    /// A whole file.
+    pub fn file(path: &Path) -> Result<Self> {
+        Self::map(path, &open(path)?)
+    }
+
     /// The whole image, even if its experts are to be read from the file in a run: for a look at
     /// its tables. If they are, nothing of them is read.
     pub fn load_to_inspect(args: &ModelArgs) -> Result<Self> {

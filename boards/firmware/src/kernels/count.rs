@@ -5,6 +5,7 @@ use palmtop::kernels::Layout;
 use palmtop::kernels::matmul::{self, Form, Rows, Weights};
 
 use super::Bench;
+use super::floats::floats;
 use super::products::signed;
 use super::random::Random;
 use crate::counter::Counter;
@@ -106,10 +107,4 @@ fn one(
     };
     let layer = count(&mut || int8_layer(&layer, quantized, tokens, &mut *out));
     [prepare, dots, layer]
-}
-
-/// Bytes at a multiple of 4 as floats.
-fn floats(bytes: &mut [u8]) -> &mut [f32] {
-    // SAFETY: any four bytes are a float; what is not aligned is left out.
-    unsafe { bytes.align_to_mut().1 }
 }

@@ -4,6 +4,7 @@
 //! random bytes.
 
 mod count;
+mod floats;
 mod products;
 mod random;
 
@@ -64,7 +65,9 @@ pub fn run(
 
 /// Every check.
 fn check(bench: &mut Bench<'_>, seed: u32, out: &mut Console) -> Result<(), Stop> {
-    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 3] = [
+    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 5] = [
+        ("dot products of bytes", floats::bytes),
+        ("float rows", floats::rows),
         ("int8 products", products::random),
         ("int8 products of long rows", products::long),
         ("activations", products::activations),

@@ -43,4 +43,32 @@ impl Random {
             };
         }
     }
+
+    /// A finite float: of the kind 0 about 1, 1 of any size whose products are finite, 2 so small that
+    /// products are subnormal, 3 subnormal, zero or about 1.
+    pub fn float(&mut self, kind: usize) -> f32 {
+        let bits = self.bits();
+        let exponent = match kind {
+            0 => 120 + bits % 8,
+            1 => 67 + bits % 120,
+            2 => 55 + bits % 20,
+            _ if bits % 3 == 0 => 127,
+            _ if bits % 3 == 1 => 0,
+            _ => return f32::from_bits(bits & (1 << 31)),
+        };
+        let rest = self.bits() & 0x807F_FFFF;
+        f32::from_bits(rest | exponent << 23)
+    }
+
+    /// A finite half-precision number's bits.
+    pub fn half(&mut self, kind: usize) -> u16 {
+        let bits = self.bits() as u16;
+        match kind {
+            // Infinities and NaN have the greatest exponent.
+            0 | 1 if bits & 0x7C00 == 0x7C00 => bits & 0xBFFF,
+            0 | 1 => bits,
+            // Subnormal.
+            _ => bits & 0x83FF,
+        }
+    }
 }
