@@ -214,6 +214,8 @@ pub fn dots(
 
 #[cfg(kernels = "dsp")]
 use super::arm::dsp as target;
+#[cfg(kernels = "mve")]
+use super::arm::mve as target;
 #[cfg(kernels = "v6m")]
 use super::arm::v6m as target;
 #[cfg(kernels = "v7m")]
@@ -222,7 +224,13 @@ use super::arm::v7m as target;
 use super::riscv::rv32 as target;
 
 /// Targets without kernels of their own.
-#[cfg(not(any(kernels = "v6m", kernels = "v7m", kernels = "dsp", kernels = "rv32")))]
+#[cfg(not(any(
+    kernels = "v6m",
+    kernels = "v7m",
+    kernels = "dsp",
+    kernels = "mve",
+    kernels = "rv32"
+)))]
 mod target {
     use super::{Form, Layout, Rows, Weights};
 

@@ -5,6 +5,8 @@
 pub(super) mod dsp;
 #[cfg(fpu)]
 pub(super) mod fpu;
+#[cfg(kernels = "mve")]
+pub(super) mod mve;
 #[cfg(kernels = "v6m")]
 pub(super) mod v6m;
 #[cfg(kernels = "v7m")]

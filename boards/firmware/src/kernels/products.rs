@@ -51,7 +51,7 @@ pub fn long(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
         unsafe { core::slice::from_raw_parts(bench.file.as_ptr().cast::<i8>(), bench.file.len()) };
     let mut cases = 0;
     for layout in [Layout::Rows, Layout::Lanes4, Layout::Bytes8, Layout::Bytes4] {
-        for (stride, tokens) in [(65536, 1), (8192, 3), (2064, 5)] {
+        for (stride, tokens) in [(65536, 1), (32768, 1), (8192, 3), (2064, 5)] {
             // Twice for lanes, once more for the twin.
             if bench.memory.len() < stride * tokens * 3 + 4096 && stride > 8192 {
                 continue;
