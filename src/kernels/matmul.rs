@@ -293,8 +293,9 @@ pub fn portable(
                 let row = x.from(token).get(col..).unwrap_or_default();
                 *sum = sum.wrapping_add(match x.form {
                     Form::Bytes => integer::dot(row, near),
-                    Form::Biased => biased_dot(row, near),
-                    Form::Lanes => 0,
+                    Form::Biased if cfg!(kernels = "v6m") => biased_dot(row, near),
+                    // No other target brings activations into this form for portable kernels.
+                    _ => 0,
                 });
             }
             col = col.saturating_add(CHUNK);

@@ -44,4 +44,6 @@ pub mod softmax;
 pub(crate) mod x86;
 
 pub use activation::Activation;
+#[cfg(fpu)]
+pub(crate) use arm::fpu;
 pub use layout::Layout;

@@ -2,7 +2,7 @@
 
 use super::{Matrix, Values};
 use crate::format::GROUP;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[cfg(any(fpu, all(feature = "std", target_arch = "x86_64")))]
 use crate::kernels;
 use crate::kernels::integer::BATCH;
 use crate::kernels::product::{Int8, Output, Quantized};
@@ -96,6 +96,11 @@ fn by_block(
         let rows = step.min(range.end.saturating_sub(first));
         matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
         let dots = all.get(..rows.saturating_mul(count)).unwrap_or_default();
+        #[cfg(fpu)]
+        if kernels::fpu::put(matrix, (first, rows), dots, &x, tokens.clone(), output) {
+            first = first.saturating_add(step);
+            continue;
+        }
         for (row, dots) in (first..).zip(dots.chunks_exact(count.max(1))) {
             let scale = matrix.scales.get(row).copied().unwrap_or(0.0);
             let sum = matrix.sums.get(row).copied().unwrap_or(0);

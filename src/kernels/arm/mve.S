@@ -25,10 +25,10 @@
     .balign 4
 palmtop_mve_gemv:
     push {r4-r11, lr}
-    // r7 x, r11 stride, r12 halves of it in 16 columns; [sp+36] blocks.
+    // r7 x, r11 stride, r12 quarters of its groups of 16 columns; [sp+36] blocks.
     mov r7, r1
     mov r11, r3
-    lsr r12, r3, #5
+    lsr r12, r3, #6
     mov r9, r0
 1:  mov r0, r9
     add r3, r0, r11
@@ -42,10 +42,13 @@ palmtop_mve_gemv:
     wls lr, r12, 3f
 2:  PM_GEMV
     PM_GEMV
-    le lr, 2b
-3:  tst r11, #16
-    beq 4f
     PM_GEMV
+    PM_GEMV
+    le lr, 2b
+3:  ubfx lr, r11, #4, #2
+    wls lr, lr, 4f
+5:  PM_GEMV
+    le lr, 5b
 4:  stmia r2!, {r4, r6, r8, r10}
     ldr r4, [sp, #36]
     subs r4, r4, #1
