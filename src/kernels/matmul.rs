@@ -151,6 +151,16 @@ impl<'m> Weights<'m> {
                     *out = at(col);
                 }
             }
+            Layout::Words16 if first.is_multiple_of(4) => {
+                // Four columns lie side by side, the next four a group further.
+                let start = layout.index(row, first, stride);
+                let groups = self.values.get(start..).unwrap_or_default().chunks(64);
+                for (out, group) in out.chunks_mut(4).zip(groups) {
+                    for (out, value) in out.iter_mut().zip(group) {
+                        *out = *value ^ i8::MIN;
+                    }
+                }
+            }
             Layout::Words16 | Layout::Bytes4 => {
                 for (out, col) in out.iter_mut().zip(first..) {
                     *out = at(col) ^ i8::MIN;

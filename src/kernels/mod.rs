@@ -36,9 +36,16 @@ pub mod lanes;
 pub mod layout;
 pub mod math;
 pub mod matmul;
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub mod measure;
+#[cfg(feature = "threads")]
+pub mod pool;
 pub(crate) mod product;
 #[cfg(kernels = "rv32")]
 mod riscv;
+pub mod single;
+pub mod soft;
 pub mod softmax;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub(crate) mod x86;
@@ -47,3 +54,4 @@ pub use activation::Activation;
 #[cfg(fpu)]
 pub(crate) use arm::fpu;
 pub use layout::Layout;
+pub use single::Single;

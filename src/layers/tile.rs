@@ -89,6 +89,13 @@ impl<'a> Tile<'a> {
         }
     }
 
+    /// Takes the rows of `width` values that an equal tile at the same place has set before.
+    pub fn keep(&mut self, row_width: usize) {
+        if let Self::Quantized { width, .. } = self {
+            *width = row_width;
+        }
+    }
+
     /// Sets row `token`, quantizing it if the tile is quantized.
     pub fn set(&mut self, token: usize, row: &[f32]) {
         match self {
