@@ -8,13 +8,17 @@ fn main() {
     println!(
         "cargo::rustc-check-cfg=cfg(kernels, values(\"v6m\", \"v7m\", \"dsp\", \"mve\", \"rv32\"))"
     );
+    println!("cargo::rustc-check-cfg=cfg(soft_floats)");
     println!("cargo::rustc-check-cfg=cfg(fpu)");
     println!("cargo::rustc-check-cfg=cfg(armv8m)");
     let feature = |name: &str| env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
+    let target = env::var("TARGET").unwrap_or_default();
+    if feature("SOFT_FLOATS") || is_without_fpu(&target) {
+        println!("cargo::rustc-cfg=soft_floats");
+    }
     if feature("PORTABLE") {
         return;
     }
-    let target = env::var("TARGET").unwrap_or_default();
     if target.starts_with("thumb") && target.ends_with("hf") {
         println!("cargo::rustc-cfg=fpu");
     }
@@ -30,4 +34,12 @@ fn main() {
         println!("cargo::rustc-cfg=armv8m");
     }
     println!("cargo::rustc-cfg=kernels=\"{kernels}\"");
+}
+
+/// Whether floats are emulated on the target.
+fn is_without_fpu(target: &str) -> bool {
+    let name = target.split('-').next().unwrap_or_default();
+    let extensions = name.strip_prefix("riscv32");
+    name.starts_with("thumb") && !target.ends_with("hf")
+        || extensions.is_some_and(|letters| !letters.contains(['f', 'g']))
 }

@@ -4,7 +4,8 @@
 //!
 //! The code in this file *is* the definition of the result bits. It uses only
 //! operations that IEEE 754 fixes to the last bit: `f32` addition,
-//! subtraction, multiplication and division in round-to-nearest-even, bit
+//! subtraction, multiplication and division in round-to-nearest-even
+//! ([`Single`]), bit
 //! casts, and integer arithmetic and comparisons. Each operation is written in
 //! the order in which it must be evaluated and none may be fused; there is no
 //! `mul_add`, no `f64`, and no call into a math library but for `libm::sqrtf`,
@@ -43,6 +44,8 @@
 //! lowered the measured error of the `f32` evaluation. Coefficients are written
 //! as bit patterns with their decimal value beside them, so that no decimal
 //! parser is part of the contract.
+
+use super::single::Single;
 
 /// 1.5 * 2^23. Adding it to a value below 2^22 in magnitude leaves that value,
 /// rounded half to even, in the low bits of the significand.
@@ -144,17 +147,18 @@ pub(super) const ERF_SATURATED: f32 = f32::from_bits(0x407a_d445);
 /// and `P` of degree 4 (weight `r^2 / exp(r)` on `|r| <= 0.347`; relative
 /// error of `1 + s` from the polynomial alone: 3.2e-9).
 #[inline]
-fn exp_parts(x: f32) -> (u32, f32) {
-    const P0: f32 = EXP[0];
-    const P1: f32 = EXP[1];
-    const P2: f32 = EXP[2];
-    const P3: f32 = EXP[3];
-    const P4: f32 = EXP[4];
+fn exp_parts(x: Single) -> (u32, Single) {
+    const P0: Single = Single(EXP[0]);
+    const P1: Single = Single(EXP[1]);
+    const P2: Single = Single(EXP[2]);
+    const P3: Single = Single(EXP[3]);
+    const P4: Single = Single(EXP[4]);
 
-    let shifted = x * LOG2_E + ROUND_MAGIC;
-    let k = shifted - ROUND_MAGIC;
-    let r = x - k * LN2_HI;
-    let r = r - k * LN2_LO;
+    let magic = Single(ROUND_MAGIC);
+    let shifted = x * Single(LOG2_E) + magic;
+    let k = shifted - magic;
+    let r = x - k * Single(LN2_HI);
+    let r = r - k * Single(LN2_LO);
     let p = P4 * r + P3;
     let p = p * r + P2;
     let p = p * r + P1;
@@ -206,8 +210,8 @@ pub fn exp(x: f32) -> f32 {
             return f32::INFINITY;
         }
     }
-    let (scale, s) = exp_parts(x);
-    f32::from_bits((1.0 + s).to_bits().wrapping_add(scale))
+    let (scale, s) = exp_parts(Single(x));
+    f32::from_bits((Single::ONE + s).to_bits().wrapping_add(scale))
 }
 
 /// The hyperbolic tangent.
@@ -230,11 +234,11 @@ pub fn exp(x: f32) -> f32 {
 /// of two of the exponential rather than to the rounded exponential.
 #[must_use]
 pub fn tanh(x: f32) -> f32 {
-    const P0: f32 = TANH[0];
-    const P1: f32 = TANH[1];
-    const P2: f32 = TANH[2];
-    const P3: f32 = TANH[3];
-    const P4: f32 = TANH[4];
+    const P0: Single = Single(TANH[0]);
+    const P1: Single = Single(TANH[1]);
+    const P2: Single = Single(TANH[2]);
+    const P3: Single = Single(TANH[3]);
+    const P4: Single = Single(TANH[4]);
     /// Bits of 2^-12.
     const TINY: u32 = TANH_TINY.to_bits();
     /// Bits of 45/64.
@@ -249,12 +253,13 @@ pub fn tanh(x: f32) -> f32 {
         if magnitude < TINY {
             return x;
         }
+        let x = Single(x);
         let z = x * x;
         let p = P4 * z + P3;
         let p = p * z + P2;
         let p = p * z + P1;
         let p = p * z + P0;
-        return x + x * (z * p);
+        return (x + x * (z * p)).0;
     }
     if magnitude >= SATURATED {
         if magnitude > INFINITY {
@@ -262,11 +267,12 @@ pub fn tanh(x: f32) -> f32 {
         }
         return f32::from_bits(ONE | sign);
     }
-    let a = f32::from_bits(magnitude);
+    let (one, two) = (Single::ONE, Single(2.0));
+    let a = Single::from_bits(magnitude);
     let (scale, s) = exp_parts(a + a);
-    let scale = f32::from_bits(ONE.wrapping_add(scale));
-    let denominator = (scale + 1.0) + scale * s;
-    let t = 1.0 - 2.0 / denominator;
+    let scale = Single::from_bits(ONE.wrapping_add(scale));
+    let denominator = (scale + one) + scale * s;
+    let t = one - two / denominator;
     f32::from_bits(t.to_bits() | sign)
 }
 
@@ -292,18 +298,18 @@ pub fn tanh(x: f32) -> f32 {
 /// `1 - erf(t)`, at most 0.20 here, which is what lets a short `Q` do.
 #[must_use]
 pub fn erf(x: f32) -> f32 {
-    const P0: f32 = ERF_NEAR[0];
-    const P1: f32 = ERF_NEAR[1];
-    const P2: f32 = ERF_NEAR[2];
-    const P3: f32 = ERF_NEAR[3];
-    const P4: f32 = ERF_NEAR[4];
-    const P5: f32 = ERF_NEAR[5];
-    const Q0: f32 = ERF_FAR[0];
-    const Q1: f32 = ERF_FAR[1];
-    const Q2: f32 = ERF_FAR[2];
-    const Q3: f32 = ERF_FAR[3];
-    const Q4: f32 = ERF_FAR[4];
-    const Q5: f32 = ERF_FAR[5];
+    const P0: Single = Single(ERF_NEAR[0]);
+    const P1: Single = Single(ERF_NEAR[1]);
+    const P2: Single = Single(ERF_NEAR[2]);
+    const P3: Single = Single(ERF_NEAR[3]);
+    const P4: Single = Single(ERF_NEAR[4]);
+    const P5: Single = Single(ERF_NEAR[5]);
+    const Q0: Single = Single(ERF_FAR[0]);
+    const Q1: Single = Single(ERF_FAR[1]);
+    const Q2: Single = Single(ERF_FAR[2]);
+    const Q3: Single = Single(ERF_FAR[3]);
+    const Q4: Single = Single(ERF_FAR[4]);
+    const Q5: Single = Single(ERF_FAR[5]);
     /// Bits of 2^-100.
     const TINY: u32 = ERF_TINY.to_bits();
     /// Bits of 29/32.
@@ -318,13 +324,14 @@ pub fn erf(x: f32) -> f32 {
         if magnitude < TINY {
             return erf_tiny(x);
         }
+        let x = Single(x);
         let z = x * x;
         let p = P5 * z + P4;
         let p = p * z + P3;
         let p = p * z + P2;
         let p = p * z + P1;
         let p = p * z + P0;
-        return x + x * p;
+        return (x + x * p).0;
     }
     if magnitude >= SATURATED {
         if magnitude > INFINITY {
@@ -332,15 +339,15 @@ pub fn erf(x: f32) -> f32 {
         }
         return f32::from_bits(ONE | sign);
     }
-    let a = f32::from_bits(magnitude);
+    let a = Single::from_bits(magnitude);
     let q = Q5 * a + Q4;
     let q = q * a + Q3;
     let q = q * a + Q2;
     let q = q * a + Q1;
     let q = q * a + Q0;
     let (scale, s) = exp_parts(q * a);
-    let scale = f32::from_bits(ONE.wrapping_add(scale));
-    let t = (1.0 - scale) - scale * s;
+    let scale = Single::from_bits(ONE.wrapping_add(scale));
+    let t = (Single::ONE - scale) - scale * s;
     f32::from_bits(t.to_bits() | sign)
 }
 
@@ -409,5 +416,6 @@ pub fn sqrt(x: f32) -> f32 {
 #[must_use]
 #[inline]
 pub fn round_half_even(x: f32) -> f32 {
-    (x + ROUND_MAGIC) - ROUND_MAGIC
+    let magic = Single(ROUND_MAGIC);
+    ((Single(x) + magic) - magic).0
 }

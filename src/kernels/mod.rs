@@ -16,6 +16,8 @@ pub mod activation;
     kernels = "mve"
 ))]
 mod arm;
+#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "rv32"))]
+mod blocks;
 #[cfg(any(
     kernels = "v6m",
     kernels = "v7m",
@@ -34,10 +36,20 @@ pub mod lanes;
 pub mod layout;
 pub mod math;
 pub mod matmul;
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub mod measure;
+#[cfg(feature = "threads")]
+pub mod pool;
 pub(crate) mod product;
+#[cfg(kernels = "rv32")]
+mod riscv;
+pub mod single;
+pub mod soft;
 pub mod softmax;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub(crate) mod x86;
 
 pub use activation::Activation;
 pub use layout::Layout;
+pub use single::Single;

@@ -1,6 +1,7 @@
 //! A linear layer over a batch of rows as kernels see it: the operands, and what becomes of outputs.
 
 use super::matmul::{Rows, Weights};
+use super::single::Single;
 
 /// An int8 matrix with what its rows have.
 #[derive(Clone, Copy)]
@@ -72,25 +73,49 @@ impl Gated<'_> {
 }
 
 impl Output<'_> {
-    /// Puts y of a token's row where it belongs.
+    /// The row that a token's outputs go to, and their gate if there are any.
     #[inline]
-    pub fn put(&mut self, token: usize, row: usize, mut y: f32) {
-        let mut target = token;
-        if let Some(gated) = &self.gated {
-            if let Some(factor) = gated.factor {
-                y *= factor;
+    pub fn target(&self, token: usize) -> (usize, Option<f32>) {
+        match &self.gated {
+            None => (token, None),
+            Some(gated) => {
+                let (target, gate) = gated.of(token);
+                (target, Some(gate))
             }
-            let gate;
-            (target, gate) = gated.of(token);
-            y *= gate;
         }
-        let index = target.saturating_mul(self.stride).saturating_add(row);
-        if let Some(out) = self.rows.get_mut(index) {
-            *out = match self.op {
-                Op::Store => y,
-                Op::Multiply => *out * y,
-                Op::Add => *out + y,
-            };
+    }
+
+    /// The values of a row from column `first` on.
+    #[inline]
+    pub fn row(&mut self, target: usize, first: usize, len: usize) -> &mut [f32] {
+        let start = target.saturating_mul(self.stride).saturating_add(first);
+        let end = start.saturating_add(len);
+        self.rows.get_mut(start..end).unwrap_or_default()
+    }
+
+    /// Puts y of a token's row where it belongs.
+    pub fn put(&mut self, token: usize, row: usize, y: f32) {
+        let (target, gate) = self.target(token);
+        let (op, factor) = (self.op, self.gated.and_then(|gated| gated.factor));
+        if let [out] = self.row(target, row, 1) {
+            *out = joined(op, Single(*out), gated(Single(y), factor, gate)).0;
         }
+    }
+}
+
+/// (y · factor) · gate, as far as there are any.
+#[inline]
+pub(crate) fn gated(y: Single, factor: Option<f32>, gate: Option<f32>) -> Single {
+    let y = factor.map_or(y, |factor| y * Single(factor));
+    gate.map_or(y, |gate| y * Single(gate))
+}
+
+/// What y makes of an output.
+#[inline]
+pub(crate) fn joined(op: Op, out: Single, y: Single) -> Single {
+    match op {
+        Op::Store => y,
+        Op::Multiply => out * y,
+        Op::Add => out + y,
     }
 }

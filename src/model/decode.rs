@@ -7,6 +7,7 @@ use super::pieces::{
 use super::plan::kv_shape;
 use super::{Error, MemoryPlan, Progress, Session, Shape};
 use crate::format::{FeedForwardKind, LayerRecord};
+use crate::kernels::Single;
 use crate::layers::attention::{Attending, Scratch, Span};
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::kv_cache::KvCache;
@@ -529,7 +530,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
                 kind.apply(&weights, last);
             }
             for x in last.iter_mut() {
-                *x *= header.head_scale;
+                *x = (Single(*x) * Single(header.head_scale)).0;
             }
         }
         tile.set(0, last);

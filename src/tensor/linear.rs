@@ -5,8 +5,9 @@ use crate::format::GROUP;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 use crate::kernels;
 use crate::kernels::integer::BATCH;
-use crate::kernels::product::{Int8, Output, Quantized};
-use crate::kernels::{float, int4, matmul};
+use crate::kernels::product::{Int8, Op, Output, Quantized, gated, joined};
+use crate::kernels::soft::{self, Factor};
+use crate::kernels::{Single, float, int4, matmul};
 use core::ops::Range;
 
 /// A batch of rows that enters a linear layer.
@@ -78,8 +79,8 @@ pub(crate) fn linear(
     }
 }
 
-/// Some rows of weights at a time. By itself, like [`by_row`], so that neither pays for the other's
-/// stack.
+/// Some rows of weights at a time. What becomes of the outputs is decided once for all of them. By
+/// itself, like [`by_row`], so that neither pays for the other's stack.
 #[inline(never)]
 fn by_block(
     matrix: &Int8<'_>,
@@ -88,6 +89,7 @@ fn by_block(
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) {
+    let put = way(output, matrix.bias.is_empty());
     let count = tokens.len();
     let step = matmul::rows_at_once(count);
     let mut all = [0i32; matmul::SUMS];
@@ -95,19 +97,97 @@ fn by_block(
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
         matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
-        let dots = all.get(..rows.saturating_mul(count)).unwrap_or_default();
-        for (row, dots) in (first..).zip(dots.chunks_exact(count.max(1))) {
-            let scale = matrix.scales.get(row).copied().unwrap_or(0.0);
-            let sum = matrix.sums.get(row).copied().unwrap_or(0);
-            let bias = matrix.bias.get(row).copied();
-            let affine = x.scales.iter().zip(x.zeros);
-            for (token, (dot, (x_scale, zero))) in tokens.clone().zip(dots.iter().zip(affine)) {
-                let exact = dot.wrapping_sub(zero.wrapping_mul(sum));
-                let y = exact as f32 * (x_scale * scale);
-                output.put(token, row, bias.map_or(y, |b| y + b));
-            }
+        let affine = x.scales.iter().zip(x.zeros);
+        for (token, (x_scale, zero)) in affine.enumerate() {
+            let (target, gate) = output.target(tokens.start.saturating_add(token));
+            let values = Dequantized {
+                dots: all.get(token..).unwrap_or_default(),
+                step: count,
+                scales: part(matrix.scales, first, rows),
+                sums: part(matrix.sums, first, rows),
+                bias: matrix.bias.get(first..).unwrap_or_default(),
+                x_scale: *x_scale,
+                zero: *zero,
+                op: output.op,
+                factor: output.gated.and_then(|gated| gated.factor),
+                gate,
+            };
+            put(&values, output.row(target, first, rows));
         }
         first = first.saturating_add(step);
+    }
+}
+
+/// The products of a token with some rows of an int8 matrix, and what makes outputs of them.
+struct Dequantized<'a> {
+    /// Every `step`-th is of this token.
+    dots: &'a [i32],
+    step: usize,
+    scales: &'a [f32],
+    sums: &'a [i32],
+    bias: &'a [f32],
+    x_scale: f32,
+    zero: i32,
+    op: Op,
+    factor: Option<f32>,
+    gate: Option<f32>,
+}
+
+/// The loop that puts values into such outputs: there is one for each usual case.
+fn way(output: &Output<'_>, unbiased: bool) -> fn(&Dequantized<'_>, &mut [f32]) {
+    let factor = output.gated.and_then(|gated| gated.factor);
+    match (output.op, output.gated, factor, unbiased) {
+        (Op::Store, None, _, true) => store,
+        (Op::Add, None, _, true) => add,
+        (Op::Multiply, None, _, true) => multiply,
+        (Op::Add, Some(_), None, true) => add_gated,
+        _ => put,
+    }
+}
+
+fn store(values: &Dequantized<'_>, out: &mut [f32]) {
+    values.each(out, |_, y| y);
+}
+
+fn add(values: &Dequantized<'_>, out: &mut [f32]) {
+    values.each(out, Single::plus);
+}
+
+fn multiply(values: &Dequantized<'_>, out: &mut [f32]) {
+    values.each(out, Single::times);
+}
+
+fn add_gated(values: &Dequantized<'_>, out: &mut [f32]) {
+    let gate = Single(values.gate.unwrap_or(0.0));
+    values.each(out, |out, y| out.plus(y.times(gate)));
+}
+
+fn put(values: &Dequantized<'_>, out: &mut [f32]) {
+    let mut bias = values.bias.iter();
+    values.each(out, |out, y| {
+        let y = bias.next().map_or(y, |bias| y + Single(*bias));
+        joined(values.op, out, gated(y, values.factor, values.gate))
+    });
+}
+
+impl Dequantized<'_> {
+    /// Puts `join` of what was there and f32(dot − zero · sum) · (x scale · scale).
+    #[inline(always)]
+    fn each(&self, out: &mut [f32], mut join: impl FnMut(Single, Single) -> Single) {
+        let (dots, zero, x_scale) = (self.dots, self.zero, Single(self.x_scale));
+        let mut at = 0;
+        for ((out, scale), sum) in out.iter_mut().zip(self.scales).zip(self.sums) {
+            let dot = dots.get(at).copied().unwrap_or(0);
+            at = at.wrapping_add(self.step);
+            let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
+            let scale = x_scale.times(Single(*scale));
+            let y = if soft::USED {
+                Single(soft::scaled(exact, Factor::new(scale.0)))
+            } else {
+                Single(exact as f32) * scale
+            };
+            *out = join(Single(*out), y).0;
+        }
     }
 }
 
@@ -163,13 +243,14 @@ fn by_row(
                 let x_scales = part(x_scales, tokens.start, tokens.len());
                 int4::dot_rows(rows.skip(tokens.start), zeros, packed, scales, values);
                 for (y, x_scale) in values.iter_mut().zip(x_scales) {
-                    *y *= x_scale;
+                    *y = (Single(*y) * Single(*x_scale)).0;
                 }
             }
             _ => return,
         }
         for (token, y) in tokens.clone().zip(values.iter()) {
-            output.put(token, row, bias.map_or(*y, |b| y + b));
+            let y = bias.map_or(*y, |bias| (Single(*y) + Single(bias)).0);
+            output.put(token, row, y);
         }
     }
 }

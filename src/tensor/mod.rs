@@ -9,6 +9,7 @@ pub mod bench;
 mod linear;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};
+use crate::kernels::Single;
 use crate::kernels::matmul::{Form, Weights};
 
 pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
@@ -149,7 +150,7 @@ impl<'m> Matrix<'m> {
                 for (chunk, out) in out.chunks_mut(near.len()).enumerate() {
                     weights.unpack(index, chunk.saturating_mul(near.len()), &mut near);
                     for (out, value) in out.iter_mut().zip(&near) {
-                        *out = f32::from(*value) * scale;
+                        *out = (Single::from_i32((*value).into()) * Single(scale)).0;
                     }
                 }
             }

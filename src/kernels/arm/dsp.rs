@@ -44,6 +44,9 @@ unsafe extern "C" {
     fn palmtop_dsp_prepare(values: *const i8, lanes: *mut i8, quads: usize);
 }
 
+/// A processor on which the cost of a call counts.
+pub const IS_SMALL: bool = true;
+
 /// The layout that is read fastest.
 pub const LAYOUT: Layout = Layout::Lanes4;
 
@@ -106,7 +109,9 @@ pub fn dots(
 
 /// Lanes of more columns than an accumulator holds.
 fn long_gemv(call: Call<'_>) {
-    let blocks = call.weights.chunks_exact(BLOCK.wrapping_mul(call.stride));
+    let blocks = call
+        .weights
+        .chunks_exact(BLOCK.wrapping_mul(call.stride).max(1));
     for (sums, block) in call.sums.chunks_exact_mut(BLOCK).zip(blocks) {
         sums.fill(0);
         let parts = block.chunks(BLOCK.wrapping_mul(EXACT));
@@ -132,7 +137,9 @@ fn long_gemv(call: Call<'_>) {
 
 /// Rows in order.
 fn rows_gemv(call: Call<'_>) {
-    let blocks = call.weights.chunks_exact(BLOCK.wrapping_mul(call.stride));
+    let blocks = call
+        .weights
+        .chunks_exact(BLOCK.wrapping_mul(call.stride).max(1));
     for (sums, block) in call.sums.chunks_exact_mut(BLOCK).zip(blocks) {
         // SAFETY: reads `block`, four rows of `stride` bytes, and `stride` bytes of `x`; writes four
         // sums.
@@ -153,7 +160,9 @@ fn gemm(call: Call<'_>, lanes: bool) {
     let near = near.as_mut_ptr().cast::<u32>();
     let stride = call.stride;
     call.sums.fill(0);
-    let pairs = call.sums.chunks_exact_mut(call.tokens.wrapping_mul(2));
+    let pairs = call
+        .sums
+        .chunks_exact_mut(call.tokens.wrapping_mul(2).max(1));
     for (pair, sums) in pairs.enumerate() {
         let mut col = 0usize;
         while col < stride {

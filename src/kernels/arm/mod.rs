@@ -5,3 +5,7 @@
 pub(super) mod dsp;
 #[cfg(fpu)]
 pub(super) mod fpu;
+#[cfg(kernels = "v6m")]
+pub(super) mod v6m;
+#[cfg(kernels = "v7m")]
+pub(super) mod v7m;

@@ -53,6 +53,7 @@ mod attention;
 mod floats;
 mod functions;
 mod isa;
+mod limits;
 mod pack;
 mod product;
 mod rows;
@@ -136,4 +137,20 @@ pub(crate) fn activate(activation: Activation, x: &mut [f32]) -> bool {
 /// Integer attention, likewise.
 pub(crate) fn attend(attention: &mut Attention<'_>) -> bool {
     vectors().is_some_and(|level| attention.run(level))
+}
+
+/// Products in registers at a level that the machine has: see [`measure`](super::measure).
+pub(crate) fn multiply(level: Level, rounds: usize) -> u64 {
+    let mut count = 0;
+    // SAFETY: the caller's level.
+    unsafe { limits::multiply(level, rounds, &mut count) };
+    count
+}
+
+/// Reads bytes likewise.
+pub(crate) fn read(level: Level, bytes: &[u8]) -> u64 {
+    let mut count = 0;
+    // SAFETY: the caller's level.
+    unsafe { limits::read(level, bytes, &mut count) };
+    count
 }

@@ -42,19 +42,12 @@ unsafe fn put<I: Isa>(x: &mut [f32], at: usize, v: I::F) {
     }
 }
 
-/// The greatest of 16 lanes and `least`.
+/// The greatest of 16 lanes and `least`; lanes are no NaN.
 #[inline(always)]
 pub(super) unsafe fn greatest<I: Isa>(v: I::F, least: f32) -> f32 {
-    let mut lanes = [0.0f32; STEP];
     // SAFETY: as in `values`.
-    unsafe { I::store(lanes.as_mut_ptr(), v) };
-    let mut greatest = least;
-    for lane in lanes {
-        if lane > greatest {
-            greatest = lane;
-        }
-    }
-    greatest
+    let lane = unsafe { I::greatest(v) };
+    if lane > least { lane } else { least }
 }
 
 levels! {

@@ -2,6 +2,7 @@
 //! registers.
 
 use super::isa::Isa;
+use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 /// Rows of a block.
 pub(super) const BLOCK: usize = 16;
@@ -37,6 +38,8 @@ pub(super) struct Tile {
     pub groups: usize,
     /// Room for `R · LANES · T` sums.
     pub out: *mut i32,
+    /// Where to fetch into the cache meanwhile, a line a group; nothing is read there.
+    pub ahead: *const u8,
 }
 
 impl Tile {
@@ -61,6 +64,10 @@ impl Tile {
             }
             let mut sums = [[I::zeros(); R]; T];
             for group in 0..self.groups {
+                if T > 1 {
+                    let ahead = self.ahead.wrapping_add(group * GROUP);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                }
                 let mut w = [I::zeros(); R];
                 for (w, from) in w.iter_mut().zip(from) {
                     *w = I::lanes(from.add(group * GROUP));

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use memmap2::Mmap;
 use palmtop::Model;
 use palmtop::format::{ALIGN, FormatError, HEADER_LEN, Palm};
-use palmtop_convert::{ConvertError, Options, Weights, convert, map_file};
+use palmtop_convert::{ConvertError, Options, Target, Weights, convert, map_file};
 
 use crate::args::ModelArgs;
 use crate::experts::Experts;
@@ -81,6 +81,11 @@ impl Image {
         }
     }
 
+    /// A whole file.
+    pub fn file(path: &Path) -> Result<Self> {
+        Self::map(path, &open(path)?)
+    }
+
     /// The whole image, even if its experts are to be read from the file in a run: for a look at
     /// its tables. If they are, nothing of them is read.
     pub fn load_to_inspect(args: &ModelArgs) -> Result<Self> {
@@ -97,6 +102,7 @@ impl Image {
     fn convert(folder: &Path, weights: Weights) -> Result<Self> {
         let options = Options {
             weights,
+            layout: Target::host().layout(),
             ..Options::default()
         };
         let mut bar = ConversionBar::new();

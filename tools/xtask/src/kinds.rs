@@ -80,7 +80,7 @@ impl Kind {
 
 /// Parts of mangled names (a length before each word) and what functions with them are. The first
 /// that fits holds.
-const NAMES: [(&[&str], u8); 29] = [
+const NAMES: [(&[&str], u8); 31] = [
     (&["palmtop5model6decode", "4head"], STICKY),
     (&["palmtop5model6decode"], UNIT),
     (&["palmtop5model6encode"], UNIT),
@@ -100,7 +100,10 @@ const NAMES: [(&[&str], u8); 29] = [
     (&["7kernels4int4"], 10),
     (&["7kernels5float3dot"], 10),
     (&["7kernels5float"], 14),
-    (&["palmtop_dots"], 10),
+    // Kernels in assembly.
+    (&["palmtop_mark"], UNIT),
+    (&["palmtop_", "prepare"], 11),
+    (&["palmtop_"], 10),
     (&["7kernels7integer"], 11),
     (&["7kernels5lanes"], 11),
     (&["6layers4tile"], 11),

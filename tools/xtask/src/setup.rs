@@ -19,6 +19,9 @@ const EMULATORS: [(&str, &str); 2] = [
     ("qemu-system-riscv32", "qemu-system-misc"),
 ];
 
+/// The compiler of the example in C, and Debian's package for it.
+pub const C_COMPILER: (&str, &str) = ("arm-none-eabi-gcc", "gcc-arm-none-eabi");
+
 /// Debian's packages with which `core` can be built from source.
 const SOURCE_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 
@@ -59,6 +62,9 @@ pub fn run(args: &Args) -> Result<()> {
     );
     if arm64::has_target() && !process::runs(arm64::EMULATOR.0) {
         wanted.push(arm64::EMULATOR.1);
+    }
+    if !process::runs(C_COMPILER.0) {
+        wanted.push(C_COMPILER.1);
     }
     if !BROWSERS.iter().any(|program| process::runs(program)) {
         wanted.extend(BROWSER_PACKAGES);
@@ -113,6 +119,16 @@ fn report() -> Result<()> {
         false => println!(
             "linker   no {FLIP_LINK}: boards will be linked without it. `cargo install {FLIP_LINK}`"
         ),
+    }
+    if process::runs(C_COMPILER.0) {
+        println!("C        {}", C_COMPILER.0);
+    } else {
+        missing.push(format!(
+            "no {}, for the example in C. Debian and Ubuntu `apt-get install {}`, Fedora `dnf install \
+             arm-none-eabi-gcc-cs`, Arch `pacman -S arm-none-eabi-gcc`, macOS `brew install \
+             arm-none-eabi-gcc`",
+            C_COMPILER.0, C_COMPILER.1
+        ));
     }
     match BROWSERS.iter().find(|program| process::runs(program)) {
         Some(program) => println!("browser  {program}"),

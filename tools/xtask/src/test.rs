@@ -11,8 +11,8 @@ use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{
-    arm64, board_tests, experts, hardware, kernels, loads, paged_tests, panic_free, setup, size,
-    workspace,
+    arm64, board_tests, c_example, experts, hardware, kernels, loads, paged_tests, panic_free,
+    setup, size, workspace,
 };
 
 /// Longest that one step may take.
@@ -248,6 +248,10 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             || board_tests::same_bits(board, toolchain, words),
         );
     }
+    steps.step("header for C and C++", c_example::header);
+    steps.step("from C on m4f: the host's bits", || {
+        c_example::same_bits(toolchain, words)
+    });
     steps.step("six tasks on m4f: the host's bits", || {
         board_tests::tasks(Board::M4f, toolchain, 6)
     });

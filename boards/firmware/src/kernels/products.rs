@@ -1,7 +1,7 @@
 //! int8 products: [`matmul::dots`] against [`matmul::portable`], in every layout.
 
 use palmtop::kernels::matmul::{self, Form, Rows, Weights};
-use palmtop::kernels::{Layout, integer, lanes};
+use palmtop::kernels::{Layout, lanes};
 
 use super::random::Random;
 use super::{Bench, Wrong};
@@ -126,7 +126,14 @@ fn compare(
     let (stride, layout) = (weights.stride(), weights.layout());
     let form = Form::of(layout);
     let (bytes, rest) = memory.split_at_mut(stride * tokens);
-    let bytes = signed(bytes);
+    let (ones, rest) = rest.split_at_mut(if form.offset() != 0 { stride } else { 0 });
+    let (bytes, ones) = (signed(bytes), signed(ones));
+    ones.fill(1);
+    let ones = Rows {
+        bytes: ones,
+        pitch: stride,
+        form: Form::Bytes,
+    };
     random.bytes(kind, bytes);
     let plain = Rows {
         bytes,
@@ -156,6 +163,15 @@ fn compare(
         let (mut got, mut wanted) = ([7; matmul::SUMS], [9; matmul::SUMS]);
         matmul::dots(weights, first, count, x, tokens, &mut got);
         matmul::portable(weights, first, count, plain, tokens, &mut wanted);
+        if form.offset() != 0 {
+            let mut row_sums = [0; matmul::SUMS];
+            matmul::portable(weights, first, count, ones, 1, &mut row_sums);
+            for (wanted, sum) in wanted.chunks_exact_mut(tokens).zip(row_sums) {
+                for wanted in wanted {
+                    *wanted += form.offset() * sum;
+                }
+            }
+        }
         if got[..count * tokens] != wanted[..count * tokens] {
             return Err(Wrong {
                 what: "matmul::dots of layout, columns, rows, tokens, first row, kind",
@@ -165,14 +181,12 @@ fn compare(
         // Room for exactly these sums must do, too.
         let mut got = [7; matmul::SUMS];
         matmul::dots(weights, first, count, x, tokens, &mut got[..count * tokens]);
-        if form == Form::Bytes && got[..count * tokens] != wanted[..count * tokens] {
+        if form != Form::Lanes && got[..count * tokens] != wanted[..count * tokens] {
             return Err(Wrong {
                 what: "matmul::dots into few sums, of layout, columns, rows, tokens, first row, kind",
                 shape: [layout as usize, stride, rows, tokens, first, kind],
             });
         }
-        let sum = integer::dot(&bytes[..16], &bytes[..16]);
-        core::hint::black_box(sum);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::{format, vec};
 
 /// Rows of many lengths, with values of many sizes.
 fn some(random: &mut Random, round: usize) -> Vec<f32> {
-    let count = 1 + random.below(if round % 10 == 0 { 900 } else { 70 });
+    let count = 1 + random.below(if round.is_multiple_of(10) { 900 } else { 70 });
     let size = match round % 6 {
         0 => 1e-30,
         1 => 1e30,
