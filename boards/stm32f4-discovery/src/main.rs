@@ -153,7 +153,7 @@ fn pronounce(
     let count = tokenizer.encode(word, &mut ids)?;
     let mut sound = String::new();
     let mut then = DWT::cycle_count();
-    let (mut cycles, mut tokens) = (0, 0);
+    let (mut cycles, mut tokens) = (0_u32, 0);
     let Console { tx, rx } = console;
     let ended = generate(
         session,
@@ -179,8 +179,8 @@ fn pronounce(
             then = DWT::cycle_count();
         },
     )?;
-    if tokens > 0 {
-        check(cycles / tokens);
+    if let Some(each) = cycles.checked_div(tokens) {
+        check(each);
     }
     Ok(match ended {
         Ended::Done => Some(sound),
