@@ -13,6 +13,7 @@ mod host;
 mod instructions;
 mod loads;
 mod models;
+mod new_tests;
 mod paged_tests;
 mod panic_free;
 mod process;

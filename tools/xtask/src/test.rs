@@ -2,7 +2,7 @@
 
 use std::io::{Write, stdout};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 
@@ -11,7 +11,8 @@ use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{
-    board_tests, c_example, experts, loads, paged_tests, panic_free, setup, size, workspace,
+    board_tests, c_example, experts, loads, new_tests, paged_tests, panic_free, setup, size,
+    workspace,
 };
 
 /// Longest that one step may take.
@@ -97,6 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
         let toolchain = toolchain::find()?;
         boards(&mut steps, &toolchain, args.words);
         expert_steps(&mut steps, &toolchain);
+        projects(&mut steps, &toolchain);
     }
     println!("{:.0} s in all", start.elapsed().as_secs_f64());
     for name in &steps.failed {
@@ -236,6 +238,25 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
     steps.step("six tasks on m4f: the host's bits", || {
         board_tests::tasks(Board::M4f, toolchain, 6)
     });
+}
+
+/// Projects of `palmtop new`: those for the emulator answer as the host does; one of those for real
+/// boards, another one each day, builds and links. With `--only "project for"` all of them.
+fn projects(steps: &mut Steps, toolchain: &Toolchain) {
+    for board in new_tests::EMULATED {
+        steps.step(&format!("project for {}", board.name()), || {
+            new_tests::answers(board, toolchain)
+        });
+    }
+    let all = steps.only.is_some();
+    let day = SystemTime::now().duration_since(UNIX_EPOCH);
+    let day = day.map_or(0, |time| time.as_secs() / (24 * 60 * 60)) as usize;
+    let boards = new_tests::REAL.iter().enumerate();
+    for (_, board) in boards.filter(|(i, _)| all || day % new_tests::REAL.len() == *i) {
+        steps.step(&format!("project for {}", board.name), || {
+            new_tests::links(board, toolchain)
+        });
+    }
 }
 
 /// Experts: read on demand, and read no more often than need be.
