@@ -1,6 +1,9 @@
 #![doc = include_str!("LIB.md")]
 #![no_std]
 
+#[cfg(feature = "std")]
+extern crate std;
+
 #[cfg(target_endian = "big")]
 compile_error!("palmtop reads little-endian images in place: big-endian targets are not supported");
 
@@ -25,6 +28,8 @@ pub use model::{
     Arena, BlockShape, Decoder, Encoded, Encoding, Error, Limits, MemoryPlan, Model, Progress,
     Session, Shape, StackShape,
 };
+#[doc(hidden)]
+pub use tensor::bench;
 
 // What must not compile, and the same programs that do.
 #[cfg(doctest)]

@@ -14,15 +14,19 @@
 //! bits of the elementary functions.
 
 use super::math;
+use super::single::Single;
+
+/// One half.
+const HALF: Single = Single(0.5);
 
 /// sqrt(1/2), 0.707_106_77.
-const SQRT_HALF: f32 = f32::from_bits(0x3f35_04f3);
+pub(super) const SQRT_HALF: f32 = f32::from_bits(0x3f35_04f3);
 
 /// sqrt(2/pi), 0.797_884_6.
-const SQRT_2_OVER_PI: f32 = f32::from_bits(0x3f4c_422a);
+pub(super) const SQRT_2_OVER_PI: f32 = f32::from_bits(0x3f4c_422a);
 
 /// The cubic coefficient of the tanh form of GELU, 0.044_715.
-const GELU_CUBIC: f32 = f32::from_bits(0x3d37_2713);
+pub(super) const GELU_CUBIC: f32 = f32::from_bits(0x3d37_2713);
 
 /// An activation function.
 ///
@@ -110,23 +114,32 @@ fn each(x: &mut [f32], f: impl Fn(f32) -> f32) {
 
 #[inline]
 fn relu(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
+    // By its bits, which needs no float instruction; what is negative and no NaN, -0.0 apart.
+    let bits = x.to_bits();
+    if bits > 1 << 31 && bits <= 0xff80_0000 {
+        0.0
+    } else {
+        x
+    }
 }
 
 #[inline]
 fn gelu(x: f32) -> f32 {
-    let e = math::erf(x * SQRT_HALF);
-    (0.5 * x) * (1.0 + e)
+    let x = Single(x);
+    let e = Single(math::erf((x * Single(SQRT_HALF)).0));
+    ((HALF * x) * (Single::ONE + e)).0
 }
 
 #[inline]
 fn gelu_tanh(x: f32) -> f32 {
+    let x = Single(x);
     let cube = (x * x) * x;
-    let inner = SQRT_2_OVER_PI * (x + GELU_CUBIC * cube);
-    (0.5 * x) * (1.0 + math::tanh(inner))
+    let inner = Single(SQRT_2_OVER_PI) * (x + Single(GELU_CUBIC) * cube);
+    let t = Single(math::tanh(inner.0));
+    ((HALF * x) * (Single::ONE + t)).0
 }
 
 #[inline]
 fn silu(x: f32) -> f32 {
-    x / (1.0 + math::exp(-x))
+    (Single(x) / (Single::ONE + Single(math::exp(-x)))).0
 }

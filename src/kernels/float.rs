@@ -2,26 +2,27 @@
 
 use super::integer::BATCH;
 use super::math;
+use super::single::Single;
 
 /// Lanes of every float reduction.
 pub const LANES: usize = 8;
 
 /// The fixed tree that ends every reduction.
 #[inline(always)]
-fn tree(l: [f32; LANES]) -> f32 {
-    let [a, b, c, d, e, f, g, h] = l;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+pub(super) fn tree(l: [f32; LANES]) -> f32 {
+    let [a, b, c, d, e, f, g, h] = l.map(Single);
+    (((a + e) + (c + g)) + ((b + f) + (d + h))).0
 }
 
 /// Σ aᵢ·bᵢ over the shorter length: element i goes to lane i mod 8, products are rounded before
 /// they are added.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    dot_by(a, b, |b| b)
+    target::dot(a, b)
 }
 
 /// [`dot`] with half-precision weights, given as bits and widened one by one (exactly).
 pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
-    dot_by(a, b, widen)
+    target::dot_f16(a, b)
 }
 
 /// Weights that are widened at once, and then meet every row of a batch.
@@ -31,13 +32,46 @@ const CHUNK: usize = 16;
 /// [`dot`] of the row and `weights`. Each weight is read once.
 #[inline(never)]
 pub fn dot_rows(rows: &[f32], stride: usize, weights: &[f32], sums: &mut [f32]) {
-    dot_rows_by(rows, stride, weights, |w| w, sums);
+    target::dot_rows(rows, stride, weights, sums);
 }
 
 /// [`dot_rows`] with half-precision weights, given as bits.
 #[inline(never)]
 pub fn dot_rows_f16(rows: &[f32], stride: usize, weights: &[u16], sums: &mut [f32]) {
-    dot_rows_by(rows, stride, weights, widen, sums);
+    target::dot_rows_f16(rows, stride, weights, sums);
+}
+
+#[cfg(not(fpu))]
+use portable as target;
+
+#[cfg(fpu)]
+use super::arm::fpu as target;
+
+/// The same on any target; these define the bits.
+pub mod portable {
+    use super::{dot_by, dot_rows_by, widen};
+
+    /// [`dot`](super::dot) on any target.
+    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+        dot_by(a, b, |b| b)
+    }
+
+    /// [`dot_f16`](super::dot_f16) on any target.
+    pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
+        dot_by(a, b, widen)
+    }
+
+    /// [`dot_rows`](super::dot_rows) on any target.
+    #[inline(always)]
+    pub fn dot_rows(rows: &[f32], stride: usize, weights: &[f32], sums: &mut [f32]) {
+        dot_rows_by(rows, stride, weights, |w| w, sums);
+    }
+
+    /// [`dot_rows_f16`](super::dot_rows_f16) on any target.
+    #[inline(always)]
+    pub fn dot_rows_f16(rows: &[f32], stride: usize, weights: &[u16], sums: &mut [f32]) {
+        dot_rows_by(rows, stride, weights, widen, sums);
+    }
 }
 
 #[inline(always)]
@@ -78,7 +112,9 @@ fn add_chunk(lanes: &mut [f32; LANES], row: &[f32], weights: &[f32]) {
 #[inline(always)]
 fn dot_by<B: Copy>(a: &[f32], b: &[B], f: impl Fn(B) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    add_products(&mut lanes, a, b, f);
+    let count = a.len().min(b.len());
+    let (a, b) = (a.get(..count), b.get(..count));
+    add_products(&mut lanes, a.unwrap_or_default(), b.unwrap_or_default(), f);
     tree(lanes)
 }
 
@@ -88,11 +124,11 @@ fn add_products<B: Copy>(lanes: &mut [f32; LANES], a: &[f32], b: &[B], f: impl F
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (x, y) in a.iter().zip(b) {
         for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane += x * f(*y);
+            *lane = Single(*lane).plus(Single(*x).times(Single(f(*y)))).0;
         }
     }
     for ((lane, x), y) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane += x * f(*y);
+        *lane = Single(*lane).plus(Single(*x).times(Single(f(*y)))).0;
     }
 }
 
@@ -103,8 +139,8 @@ fn add_products<B: Copy>(lanes: &mut [f32; LANES], a: &[f32], b: &[B], f: impl F
 /// give finite numbers. There is no branch, so that a loop over weights vectorizes.
 #[inline(always)]
 pub fn widen(bits: u16) -> f32 {
-    const UP: f32 = f32::from_bits((127 + 112) << 23);
-    let magnitude = f32::from_bits(u32::from(bits & 0x7FFF) << 13) * UP;
+    const UP: Single = Single::from_bits((127 + 112) << 23);
+    let magnitude = Single::from_bits(u32::from(bits & 0x7FFF) << 13) * UP;
     f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
@@ -115,11 +151,11 @@ pub(crate) fn sum_by(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(*x);
+            *lane = Single(*lane).plus(Single(f(*x))).0;
         }
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += f(*x);
+        *lane = Single(*lane).plus(Single(f(*x))).0;
     }
     tree(lanes)
 }
@@ -131,20 +167,27 @@ pub fn sum(x: &[f32]) -> f32 {
 
 /// RMS norm in place: xᵢ · (1 / √(Σx²/n + ε)) · gᵢ (Zhang and Sennrich 2019; `T5LayerNorm`).
 pub fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
-    let mean = sum_by(x, |x| x * x) / x.len() as f32;
-    let inverse = 1.0 / math::sqrt(mean + eps);
+    let sum = sum_by(x, |x| Single(x).times(Single(x)).0);
+    let inverse = inverse_root(sum, x.len(), eps);
     for (x, g) in x.iter_mut().zip(gain) {
-        *x = *x * inverse * g;
+        *x = Single(*x).times(inverse).times(Single(*g)).0;
     }
 }
 
 /// Layer norm in place: (xᵢ − μ) · (1 / √(σ² + ε)) · gᵢ + bᵢ with the biased variance.
 pub fn layer_norm(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) {
-    let n = x.len() as f32;
-    let mean = sum(x) / n;
-    let variance = sum_by(x, |x| (x - mean) * (x - mean)) / n;
-    let inverse = 1.0 / math::sqrt(variance + eps);
+    let mean = Single(sum(x)) / Single(x.len() as f32);
+    let centered = |x: f32| Single(x).plus(-mean);
+    let sum = sum_by(x, |x| centered(x).times(centered(x)).0);
+    let inverse = inverse_root(sum, x.len(), eps);
     for ((x, g), b) in x.iter_mut().zip(gain).zip(bias) {
-        *x = (*x - mean) * inverse * g + b;
+        let scaled = centered(*x).times(inverse).times(Single(*g));
+        *x = scaled.plus(Single(*b)).0;
     }
+}
+
+/// 1 / √(sum / count + ε)
+fn inverse_root(sum: f32, count: usize, eps: f32) -> Single {
+    let mean = Single(sum) / Single(count as f32);
+    Single::ONE / Single(math::sqrt((mean + Single(eps)).0))
 }

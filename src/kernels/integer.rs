@@ -1,12 +1,27 @@
 //! Signed bytes: quantization of rows and exact dot products.
 
-use super::math::round_half_even;
+use super::math::ROUND_MAGIC;
+use super::single::Single;
+use super::soft::{self, Factor};
 
 /// Rows whose values span less than this are quantized to zeros with scale 0.
 pub const TINY: f32 = 1e-30;
 
 /// Σ aᵢ·bᵢ over the shorter length; exact for up to 65536 values within ±127 (and −128).
 pub fn dot(a: &[i8], b: &[i8]) -> i32 {
+    #[cfg(kernels = "dsp")]
+    return super::arm::dsp::dot(a, b);
+    #[cfg(not(kernels = "dsp"))]
+    portable_dot(a, b)
+}
+
+/// [`dot`] on any target.
+pub fn portable_dot(a: &[i8], b: &[i8]) -> i32 {
+    let count = a.len().min(b.len());
+    let (a, b) = (
+        a.get(..count).unwrap_or_default(),
+        b.get(..count).unwrap_or_default(),
+    );
     // Sixteen at a time: the sum of a chunk by itself is what compilers turn into the widening
     // multiply-and-add instructions that many targets have.
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
@@ -16,6 +31,34 @@ pub fn dot(a: &[i8], b: &[i8]) -> i32 {
         sum = sum.wrapping_add(x.iter().zip(y).map(product).sum());
     }
     sum.wrapping_add(a_rest.iter().zip(b_rest).map(product).sum())
+}
+
+/// Columns of values that are summed at once, in registers.
+const BLOCK: usize = 8;
+
+/// `sums[j]` = Σ pₖ·vₖⱼ, where vₖ begins at `values[k · pitch]`; exact for up to 512 weights of
+/// 15 bits and values within ±127.
+#[inline(never)]
+pub fn weighted_sums(weights: &[i16], values: &[i8], pitch: usize, sums: &mut [i32]) {
+    for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
+        let first = block.saturating_mul(BLOCK);
+        let mut values = values.get(first..).unwrap_or_default();
+        let mut near = [0i32; BLOCK];
+        for p in weights {
+            let add = |(sum, v): (&mut i32, &i8)| {
+                *sum = sum.wrapping_add(i32::from(*p).wrapping_mul(i32::from(*v)));
+            };
+            // What stands beside a last short block comes along, if there is anything.
+            match values.first_chunk::<BLOCK>() {
+                Some(columns) => near.iter_mut().zip(columns).for_each(add),
+                None => near.iter_mut().zip(values).for_each(add),
+            }
+            values = values.get(pitch..).unwrap_or_default();
+        }
+        for (sum, near) in sums.iter_mut().zip(near) {
+            *sum = near;
+        }
+    }
 }
 
 /// Most rows of a batch.
@@ -37,65 +80,126 @@ pub struct Affine {
 /// q = clamp(rne(x·i) + zero, ±127), each operation rounded to f32. A row with r < 1e−30 or r not
 /// finite gives scale 0 and zeros.
 pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
-    let (mut low, mut high) = (0.0f32, 0.0f32);
-    for &x in x {
-        if x < low {
-            low = x;
+    let (mut positive, mut negative) = (0, SIGN);
+    for x in x {
+        // As integers, floats above zero are in order, and those below it in the opposite one.
+        let bits = x.to_bits();
+        if bits as i32 > positive {
+            positive = bits as i32;
         }
-        if x > high {
-            high = x;
+        if bits > negative {
+            negative = bits;
         }
     }
+    let has_nan = positive > INFINITY as i32 || negative > SIGN | INFINITY;
+    if has_nan {
+        (positive, negative) = bounds_of_numbers(x);
+    }
+    let (low, high) = (
+        Single::from_bits(negative),
+        Single::from_bits(positive as u32),
+    );
     let range = high - low;
-    if !(TINY..=f32::MAX).contains(&range) {
+    if !(TINY.to_bits()..INFINITY).contains(&range.to_bits()) {
         q.fill(0);
         return Affine::default();
     }
-    let inverse = 254.0 / range;
-    let zero = round_half_even(-127.0 - low * inverse) as i32;
-    let mut filled = 0;
-    for (q, &x) in q.iter_mut().zip(x) {
-        *q = (round_half_even(clamp(x * inverse, 254.0)) as i32 + zero).clamp(-127, 127) as i8;
-        filled += 1;
+    let inverse = Single(254.0) / range;
+    let (least, greatest) = ((low * inverse).round(), (high * inverse).round());
+    let zero = (Single(-127.0) - low * inverse).round();
+    let padding = x.len()..;
+    if least.wrapping_add(zero) >= -127 && greatest.wrapping_add(zero) <= 127 {
+        round_to_steps::<23, _>(x, inverse.0, q, |steps| steps.wrapping_add(zero) as i8);
+    } else {
+        let clamped = |steps: i32| steps.wrapping_add(zero).clamp(-127, 127) as i8;
+        round_to_steps::<23, _>(x, inverse.0, q, clamped);
     }
-    if let Some(padding) = q.get_mut(filled..) {
-        padding.fill(0);
+    if has_nan {
+        replace_nan(x, q, zero);
     }
+    q.get_mut(padding).unwrap_or_default().fill(0);
     Affine {
-        scale: range / 254.0,
+        scale: (range / Single(254.0)).0,
         zero,
+    }
+}
+
+/// The sign of a float's bits.
+const SIGN: u32 = 1 << 31;
+
+/// Bits of positive infinity.
+const INFINITY: u32 = f32::INFINITY.to_bits();
+
+/// Bits of the greatest and of the least number, at least and at most zero, of a row with NaN.
+#[cold]
+#[inline(never)]
+fn bounds_of_numbers(x: &[f32]) -> (i32, u32) {
+    let (mut positive, mut negative) = (0, SIGN);
+    for x in x.iter().filter(|x| !x.is_nan()) {
+        // Rare, so that it should be short: the loop is not to be unrolled.
+        let bits = core::hint::black_box(x.to_bits());
+        positive = (bits as i32).max(positive);
+        negative = bits.max(negative);
+    }
+    (positive, negative)
+}
+
+/// Replaces what came of NaN.
+#[cold]
+#[inline(never)]
+fn replace_nan(x: &[f32], q: &mut [i8], value: i32) {
+    for (q, x) in q.iter_mut().zip(x) {
+        if core::hint::black_box(x).is_nan() {
+            *q = value.clamp(-127, 127) as i8;
+        }
+    }
+}
+
+/// For each x, which is finite (of NaN comes anything): `put` of rne(x · `inverse`), the product rounded first, if that is
+/// below 2^(31 − `FRACTION`), and below 2²² at all.
+#[inline(always)]
+pub(super) fn round_to_steps<const FRACTION: u32, T>(
+    x: &[f32],
+    inverse: f32,
+    to: &mut [T],
+    put: impl Fn(i32) -> T,
+) {
+    if soft::USED {
+        let factor = Factor::new(inverse);
+        for (to, x) in to.iter_mut().zip(x) {
+            *to = put(soft::round_scaled::<FRACTION>(*x, factor));
+        }
+    } else {
+        for (to, x) in to.iter_mut().zip(x) {
+            let bits = (x * inverse + ROUND_MAGIC).to_bits();
+            *to = put((bits as i32).wrapping_sub(ROUND_MAGIC.to_bits() as i32));
+        }
     }
 }
 
 /// Quantizes a vector symmetrically: with m = max |x|, scale = m / 127 and
 /// q = clamp(rne(x · (127 / m)), ±127). m < 1e−30 or not finite gives scale 0 and zeros.
 pub fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> f32 {
-    let mut greatest = 0.0f32;
-    for &x in x {
-        let magnitude = f32::from_bits(x.to_bits() & 0x7FFF_FFFF);
-        if magnitude > greatest {
-            greatest = magnitude;
-        }
+    // Twice the bits: without the sign.
+    let mut greatest = 0;
+    for x in x {
+        greatest = (x.to_bits() << 1).max(greatest);
     }
-    if !(TINY..=f32::MAX).contains(&greatest) {
+    let mut greatest = greatest >> 1;
+    let has_nan = greatest > INFINITY;
+    if has_nan {
+        let (positive, negative) = bounds_of_numbers(x);
+        greatest = (negative & !SIGN).max(positive as u32);
+    }
+    if !(TINY.to_bits()..INFINITY).contains(&greatest) {
         q.fill(0);
         return 0.0;
     }
-    let inverse = 127.0 / greatest;
-    for (q, &x) in q.iter_mut().zip(x) {
-        *q = round_half_even(clamp(x * inverse, 127.0)) as i32 as i8;
+    let greatest = Single::from_bits(greatest);
+    let inverse = Single(127.0) / greatest;
+    round_to_steps::<23, _>(x, inverse.0, q, |steps| steps as i8);
+    if has_nan {
+        replace_nan(x, q, 0);
     }
-    greatest / 127.0
-}
-
-/// x limited to ±limit; NaN stays (and becomes 0 in the conversion to an integer).
-#[inline(always)]
-fn clamp(x: f32, limit: f32) -> f32 {
-    if x > limit {
-        limit
-    } else if x < -limit {
-        -limit
-    } else {
-        x
-    }
+    (greatest / Single(127.0)).0
 }

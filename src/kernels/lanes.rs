@@ -9,6 +9,15 @@
 ///
 /// Values are within ±127, and their number is a multiple of 4.
 pub fn prepare(row: &mut [i8]) {
+    #[cfg(kernels = "dsp")]
+    if super::arm::dsp::prepare(row) {
+        return;
+    }
+    portable(row);
+}
+
+/// [`prepare`] on any target.
+pub fn portable(row: &mut [i8]) {
     let count = row.len() / 2;
     for group in 0..count / 4 {
         let from = count.saturating_add(group.saturating_mul(4));

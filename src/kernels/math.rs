@@ -4,7 +4,8 @@
 //!
 //! The code in this file *is* the definition of the result bits. It uses only
 //! operations that IEEE 754 fixes to the last bit: `f32` addition,
-//! subtraction, multiplication and division in round-to-nearest-even, bit
+//! subtraction, multiplication and division in round-to-nearest-even
+//! ([`Single`]), bit
 //! casts, and integer arithmetic and comparisons. Each operation is written in
 //! the order in which it must be evaluated and none may be fused; there is no
 //! `mul_add`, no `f64`, and no call into a math library but for `libm::sqrtf`,
@@ -44,19 +45,21 @@
 //! as bit patterns with their decimal value beside them, so that no decimal
 //! parser is part of the contract.
 
+use super::single::Single;
+
 /// 1.5 * 2^23. Adding it to a value below 2^22 in magnitude leaves that value,
 /// rounded half to even, in the low bits of the significand.
-const ROUND_MAGIC: f32 = f32::from_bits(0x4b40_0000);
+pub(super) const ROUND_MAGIC: f32 = f32::from_bits(0x4b40_0000);
 
 /// log2(e), 1.442695.
-const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
+pub(super) const LOG2_E: f32 = f32::from_bits(0x3fb8_aa3b);
 
 /// ln(2) to 15 fractional bits, so that its product with any integer below
 /// 2^8 is exact: 0.693_145_75.
-const LN2_HI: f32 = f32::from_bits(0x3f31_7200);
+pub(super) const LN2_HI: f32 = f32::from_bits(0x3f31_7200);
 
 /// ln(2) - `LN2_HI`, 1.428_606_8e-6.
-const LN2_LO: f32 = f32::from_bits(0x35bf_be8e);
+pub(super) const LN2_LO: f32 = f32::from_bits(0x35bf_be8e);
 
 /// Bits that hold the magnitude of an `f32`.
 const MAGNITUDE: u32 = 0x7fff_ffff;
@@ -73,6 +76,68 @@ const ONE: u32 = 0x3f80_0000;
 /// Bits of 2^-126, the smallest positive normal number.
 const MIN_NORMAL: u32 = 0x0080_0000;
 
+/// Coefficients of [`exp`]'s polynomial, the lowest first.
+pub(super) const EXP: [f32; 5] = [
+    f32::from_bits(0x3eff_fffe), // 0.499_999_94
+    f32::from_bits(0x3e2a_aa46), // 0.166_665_17
+    f32::from_bits(0x3d2a_ac2d), // 0.041_668_106
+    f32::from_bits(0x3c09_1eb8), // 0.008_369_14
+    f32::from_bits(0x3ab5_5c4e), // 0.001_383_671_3
+];
+
+/// Coefficients of [`tanh`] below the split.
+pub(super) const TANH: [f32; 5] = [
+    f32::from_bits(0xbeaa_aa7c), // -0.333_331_94
+    f32::from_bits(0x3e08_7d7c), // 0.133_291_18
+    f32::from_bits(0xbd5b_614a), // -0.053_559_58
+    f32::from_bits(0x3ca4_9de4), // 0.020_094_82
+    f32::from_bits(0xbba8_76d6), // -0.005_141_119_5
+];
+
+/// Coefficients of [`erf`] below the split.
+pub(super) const ERF_NEAR: [f32; 6] = [
+    f32::from_bits(0x3e03_75d3), // 0.128_379_15
+    f32::from_bits(0xbec0_9375), // -0.376_125
+    f32::from_bits(0x3de7_0dbf), // 0.112_819_19
+    f32::from_bits(0xbcdb_4dca), // -0.026_770_491
+    f32::from_bits(0x3ba3_ce5d), // 0.004_998_965_7
+    f32::from_bits(0xba1d_d7e0), // -0.000_602_124_26
+];
+
+/// Coefficients of [`erf`] from the split on.
+pub(super) const ERF_FAR: [f32; 6] = [
+    f32::from_bits(0xbf90_736b), // -1.128_522_3
+    f32::from_bits(0xbf22_bcaa), // -0.635_691_3
+    f32::from_bits(0xbdd7_a618), // -0.105_297_27
+    f32::from_bits(0x3cbb_b2b3), // 0.022_912_359
+    f32::from_bits(0xbb53_265f), // -0.003_221_891_6
+    f32::from_bits(0x3961_443d), // 0.000_214_830_93
+];
+
+/// The smallest x (87.336_54) that still has a normal exp(-x).
+pub(super) const EXP_LOWEST: f32 = f32::from_bits(0x42ae_ac4f);
+
+/// The largest x (88.722_83) with a finite exp(x).
+pub(super) const EXP_HIGHEST: f32 = f32::from_bits(0x42b1_7217);
+
+/// 2^-12, below which tanh(x) is x.
+pub(super) const TANH_TINY: f32 = f32::from_bits(0x3980_0000);
+
+/// 45/64.
+pub(super) const TANH_SPLIT: f32 = f32::from_bits(0x3f34_0000);
+
+/// 9.010_914, the smallest x whose tanh rounds to 1.
+pub(super) const TANH_SATURATED: f32 = f32::from_bits(0x4110_2cb4);
+
+/// 2^-100.
+pub(super) const ERF_TINY: f32 = f32::from_bits(0x0d80_0000);
+
+/// 29/32.
+pub(super) const ERF_SPLIT: f32 = f32::from_bits(0x3f68_0000);
+
+/// 3.919_206, the smallest x whose erf rounds to 1.
+pub(super) const ERF_SATURATED: f32 = f32::from_bits(0x407a_d445);
+
 /// Splits `exp(x)` into `2^k * (1 + s)` with `|s| < 0.42`, for `|x| < 89`.
 ///
 /// Returns `(k << 23, s)`, the first in wrapping arithmetic so that it can be
@@ -82,17 +147,18 @@ const MIN_NORMAL: u32 = 0x0080_0000;
 /// and `P` of degree 4 (weight `r^2 / exp(r)` on `|r| <= 0.347`; relative
 /// error of `1 + s` from the polynomial alone: 3.2e-9).
 #[inline]
-fn exp_parts(x: f32) -> (u32, f32) {
-    const P0: f32 = f32::from_bits(0x3eff_fffe); // 0.499_999_94
-    const P1: f32 = f32::from_bits(0x3e2a_aa46); // 0.166_665_17
-    const P2: f32 = f32::from_bits(0x3d2a_ac2d); // 0.041_668_106
-    const P3: f32 = f32::from_bits(0x3c09_1eb8); // 0.008_369_14
-    const P4: f32 = f32::from_bits(0x3ab5_5c4e); // 0.001_383_671_3
+fn exp_parts(x: Single) -> (u32, Single) {
+    const P0: Single = Single(EXP[0]);
+    const P1: Single = Single(EXP[1]);
+    const P2: Single = Single(EXP[2]);
+    const P3: Single = Single(EXP[3]);
+    const P4: Single = Single(EXP[4]);
 
-    let shifted = x * LOG2_E + ROUND_MAGIC;
-    let k = shifted - ROUND_MAGIC;
-    let r = x - k * LN2_HI;
-    let r = r - k * LN2_LO;
+    let magic = Single(ROUND_MAGIC);
+    let shifted = x * Single(LOG2_E) + magic;
+    let k = shifted - magic;
+    let r = x - k * Single(LN2_HI);
+    let r = r - k * Single(LN2_LO);
     let p = P4 * r + P3;
     let p = p * r + P2;
     let p = p * r + P1;
@@ -127,9 +193,9 @@ fn exp_parts(x: f32) -> (u32, f32) {
 pub fn exp(x: f32) -> f32 {
     /// Magnitude bits of the smallest x (87.336_54) that still has a normal
     /// exp(-x).
-    const LOWEST: u32 = 0x42ae_ac4f;
+    const LOWEST: u32 = EXP_LOWEST.to_bits();
     /// Bits of the largest x (88.722_83) with a finite exp(x).
-    const HIGHEST: u32 = 0x42b1_7217;
+    const HIGHEST: u32 = EXP_HIGHEST.to_bits();
 
     let bits = x.to_bits();
     let magnitude = bits & MAGNITUDE;
@@ -144,8 +210,8 @@ pub fn exp(x: f32) -> f32 {
             return f32::INFINITY;
         }
     }
-    let (scale, s) = exp_parts(x);
-    f32::from_bits((1.0 + s).to_bits().wrapping_add(scale))
+    let (scale, s) = exp_parts(Single(x));
+    f32::from_bits((Single::ONE + s).to_bits().wrapping_add(scale))
 }
 
 /// The hyperbolic tangent.
@@ -168,17 +234,17 @@ pub fn exp(x: f32) -> f32 {
 /// of two of the exponential rather than to the rounded exponential.
 #[must_use]
 pub fn tanh(x: f32) -> f32 {
-    const P0: f32 = f32::from_bits(0xbeaa_aa7c); // -0.333_331_94
-    const P1: f32 = f32::from_bits(0x3e08_7d7c); // 0.133_291_18
-    const P2: f32 = f32::from_bits(0xbd5b_614a); // -0.053_559_58
-    const P3: f32 = f32::from_bits(0x3ca4_9de4); // 0.020_094_82
-    const P4: f32 = f32::from_bits(0xbba8_76d6); // -0.005_141_119_5
+    const P0: Single = Single(TANH[0]);
+    const P1: Single = Single(TANH[1]);
+    const P2: Single = Single(TANH[2]);
+    const P3: Single = Single(TANH[3]);
+    const P4: Single = Single(TANH[4]);
     /// Bits of 2^-12.
-    const TINY: u32 = 0x3980_0000;
+    const TINY: u32 = TANH_TINY.to_bits();
     /// Bits of 45/64.
-    const SPLIT: u32 = 0x3f34_0000;
+    const SPLIT: u32 = TANH_SPLIT.to_bits();
     /// Bits of 9.010_914, the smallest x whose tanh rounds to 1.
-    const SATURATED: u32 = 0x4110_2cb4;
+    const SATURATED: u32 = TANH_SATURATED.to_bits();
 
     let bits = x.to_bits();
     let sign = bits & SIGN;
@@ -187,12 +253,13 @@ pub fn tanh(x: f32) -> f32 {
         if magnitude < TINY {
             return x;
         }
+        let x = Single(x);
         let z = x * x;
         let p = P4 * z + P3;
         let p = p * z + P2;
         let p = p * z + P1;
         let p = p * z + P0;
-        return x + x * (z * p);
+        return (x + x * (z * p)).0;
     }
     if magnitude >= SATURATED {
         if magnitude > INFINITY {
@@ -200,11 +267,12 @@ pub fn tanh(x: f32) -> f32 {
         }
         return f32::from_bits(ONE | sign);
     }
-    let a = f32::from_bits(magnitude);
+    let (one, two) = (Single::ONE, Single(2.0));
+    let a = Single::from_bits(magnitude);
     let (scale, s) = exp_parts(a + a);
-    let scale = f32::from_bits(ONE.wrapping_add(scale));
-    let denominator = (scale + 1.0) + scale * s;
-    let t = 1.0 - 2.0 / denominator;
+    let scale = Single::from_bits(ONE.wrapping_add(scale));
+    let denominator = (scale + one) + scale * s;
+    let t = one - two / denominator;
     f32::from_bits(t.to_bits() | sign)
 }
 
@@ -230,24 +298,24 @@ pub fn tanh(x: f32) -> f32 {
 /// `1 - erf(t)`, at most 0.20 here, which is what lets a short `Q` do.
 #[must_use]
 pub fn erf(x: f32) -> f32 {
-    const P0: f32 = f32::from_bits(0x3e03_75d3); // 0.128_379_15
-    const P1: f32 = f32::from_bits(0xbec0_9375); // -0.376_125
-    const P2: f32 = f32::from_bits(0x3de7_0dbf); // 0.112_819_19
-    const P3: f32 = f32::from_bits(0xbcdb_4dca); // -0.026_770_491
-    const P4: f32 = f32::from_bits(0x3ba3_ce5d); // 0.004_998_965_7
-    const P5: f32 = f32::from_bits(0xba1d_d7e0); // -0.000_602_124_26
-    const Q0: f32 = f32::from_bits(0xbf90_736b); // -1.128_522_3
-    const Q1: f32 = f32::from_bits(0xbf22_bcaa); // -0.635_691_3
-    const Q2: f32 = f32::from_bits(0xbdd7_a618); // -0.105_297_27
-    const Q3: f32 = f32::from_bits(0x3cbb_b2b3); // 0.022_912_359
-    const Q4: f32 = f32::from_bits(0xbb53_265f); // -0.003_221_891_6
-    const Q5: f32 = f32::from_bits(0x3961_443d); // 0.000_214_830_93
+    const P0: Single = Single(ERF_NEAR[0]);
+    const P1: Single = Single(ERF_NEAR[1]);
+    const P2: Single = Single(ERF_NEAR[2]);
+    const P3: Single = Single(ERF_NEAR[3]);
+    const P4: Single = Single(ERF_NEAR[4]);
+    const P5: Single = Single(ERF_NEAR[5]);
+    const Q0: Single = Single(ERF_FAR[0]);
+    const Q1: Single = Single(ERF_FAR[1]);
+    const Q2: Single = Single(ERF_FAR[2]);
+    const Q3: Single = Single(ERF_FAR[3]);
+    const Q4: Single = Single(ERF_FAR[4]);
+    const Q5: Single = Single(ERF_FAR[5]);
     /// Bits of 2^-100.
-    const TINY: u32 = 0x0d80_0000;
+    const TINY: u32 = ERF_TINY.to_bits();
     /// Bits of 29/32.
-    const SPLIT: u32 = 0x3f68_0000;
+    const SPLIT: u32 = ERF_SPLIT.to_bits();
     /// Bits of 3.919_206, the smallest x whose erf rounds to 1.
-    const SATURATED: u32 = 0x407a_d445;
+    const SATURATED: u32 = ERF_SATURATED.to_bits();
 
     let bits = x.to_bits();
     let sign = bits & SIGN;
@@ -256,13 +324,14 @@ pub fn erf(x: f32) -> f32 {
         if magnitude < TINY {
             return erf_tiny(x);
         }
+        let x = Single(x);
         let z = x * x;
         let p = P5 * z + P4;
         let p = p * z + P3;
         let p = p * z + P2;
         let p = p * z + P1;
         let p = p * z + P0;
-        return x + x * p;
+        return (x + x * p).0;
     }
     if magnitude >= SATURATED {
         if magnitude > INFINITY {
@@ -270,15 +339,15 @@ pub fn erf(x: f32) -> f32 {
         }
         return f32::from_bits(ONE | sign);
     }
-    let a = f32::from_bits(magnitude);
+    let a = Single::from_bits(magnitude);
     let q = Q5 * a + Q4;
     let q = q * a + Q3;
     let q = q * a + Q2;
     let q = q * a + Q1;
     let q = q * a + Q0;
     let (scale, s) = exp_parts(q * a);
-    let scale = f32::from_bits(ONE.wrapping_add(scale));
-    let t = (1.0 - scale) - scale * s;
+    let scale = Single::from_bits(ONE.wrapping_add(scale));
+    let t = (Single::ONE - scale) - scale * s;
     f32::from_bits(t.to_bits() | sign)
 }
 
@@ -347,5 +416,6 @@ pub fn sqrt(x: f32) -> f32 {
 #[must_use]
 #[inline]
 pub fn round_half_even(x: f32) -> f32 {
-    (x + ROUND_MAGIC) - ROUND_MAGIC
+    let magic = Single(ROUND_MAGIC);
+    ((Single(x) + magic) - magic).0
 }

@@ -1,27 +1,29 @@
 //! Softmax, in floats and in the form that integer attention needs.
 
 use super::float;
-use super::math::{exp, round_half_even};
+use super::integer::{TINY, round_to_steps};
+use super::math::exp;
+use super::single::Single;
 
 /// Replaces scores by exp(sᵢ − max s) and gives their sum (eight lanes).
 pub fn exponentials(scores: &mut [f32]) -> f32 {
-    let mut greatest = f32::NEG_INFINITY;
+    let mut greatest = Single(f32::NEG_INFINITY);
     for &s in scores.iter() {
-        if s > greatest {
-            greatest = s;
+        if Single(s) > greatest {
+            greatest = Single(s);
         }
     }
     for s in scores.iter_mut() {
-        *s = exp(*s - greatest);
+        *s = exp((Single(*s) - greatest).0);
     }
     float::sum(scores)
 }
 
 /// Softmax in place: exp(sᵢ − max s) / Σ.
 pub fn softmax(scores: &mut [f32]) {
-    let sum = exponentials(scores);
+    let sum = Single(exponentials(scores));
     for s in scores.iter_mut() {
-        *s /= sum;
+        *s = (Single(*s) / sum).0;
     }
 }
 
@@ -35,21 +37,22 @@ pub fn weights(
     sum: f32,
     p: &mut [i16],
 ) -> f32 {
-    let mut greatest = 0.0f32;
+    const STEPS: Single = Single(32767.0);
+    let mut greatest = 0;
     for (e, scale) in exponentials.iter_mut().zip(scales) {
-        *e *= scale;
-        if *e > greatest {
-            greatest = *e;
+        *e = Single(*e).times(Single(scale)).0;
+        // Neither is negative, so that their bits are in order; NaN comes last, and is no greatest.
+        let bits = e.to_bits();
+        if bits > greatest && bits <= f32::INFINITY.to_bits() {
+            greatest = bits;
         }
     }
-    if !(super::integer::TINY..=f32::MAX).contains(&greatest) {
+    let greatest = f32::from_bits(greatest);
+    if !(TINY..=f32::MAX).contains(&greatest) {
         p.fill(0);
         return 0.0;
     }
-    let inverse = 32767.0 / greatest;
-    for (p, &w) in p.iter_mut().zip(exponentials.iter()) {
-        let w = w * inverse;
-        *p = round_half_even(if w > 32767.0 { 32767.0 } else { w }) as i32 as i16;
-    }
-    greatest / (32767.0 * sum)
+    let inverse = STEPS / Single(greatest);
+    round_to_steps::<16, _>(exponentials, inverse.0, p, |steps| steps as i16);
+    (Single(greatest) / (STEPS * Single(sum))).0
 }

@@ -4,7 +4,7 @@
 use super::kv_cache::{KvCache, KvValues};
 use super::position::{RelativeBias, Rotary};
 use super::tile::Tile;
-use crate::kernels::{float, integer, softmax};
+use crate::kernels::{Single, float, integer, softmax};
 use crate::tensor::arena::{Carver, round4};
 use crate::tensor::{Matrix, Op, Output, linear, part};
 
@@ -54,7 +54,9 @@ struct Query<'m> {
     bias: Option<RelativeBias<'m>>,
 }
 
-/// Replaces each head's vector in `row` (`heads · d_kv`) by its attention output.
+/// Replaces each head's vector in `row` (`heads · d_kv`) by its attention output. By itself, so
+/// that the projections do not pay for its stack.
+#[inline(never)]
 fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratch<'_>) {
     let d_kv = cache.d_kv.max(1);
     // Query heads that share a head of keys and values (Ainslie et al. 2023; one for all: Shazeer
@@ -68,7 +70,7 @@ fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratc
         match &cache.values {
             KvValues::Float { k, v } => {
                 for x in vector.iter_mut() {
-                    *x *= query.scale;
+                    *x = (Single(*x) * Single(query.scale)).0;
                 }
                 for (key, score) in scores.iter_mut().enumerate() {
                     *score = float::dot(vector, at(k, cache, key, kv_head));
@@ -78,7 +80,7 @@ fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratc
                 vector.fill(0.0);
                 for (key, p) in scores.iter().enumerate() {
                     for (out, v) in vector.iter_mut().zip(at(v, cache, key, kv_head)) {
-                        *out += p * v;
+                        *out = Single(*out).plus(Single(*p).times(Single(*v))).0;
                     }
                 }
             }
@@ -88,11 +90,12 @@ fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratc
                 k_scales,
                 v_scales,
             } => {
-                let q_scale = integer::quantize_symmetric(vector, s.query) * query.scale;
+                let q_scale = Single(integer::quantize_symmetric(vector, s.query));
+                let q_scale = q_scale * Single(query.scale);
                 let k_scales = k_scales.iter().skip(kv_head).step_by(cache.heads.max(1));
                 for (key, (score, k_scale)) in scores.iter_mut().zip(k_scales).enumerate() {
                     let dot = integer::dot(s.query, at(k, cache, key, kv_head));
-                    *score = dot as f32 * (q_scale * k_scale);
+                    *score = (Single::from_i32(dot) * (q_scale * Single(*k_scale))).0;
                 }
                 add_bias(scores, &query, head);
                 let sum = softmax::exponentials(scores);
@@ -102,24 +105,23 @@ fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratc
                     .step_by(cache.heads.max(1))
                     .copied();
                 let factor = softmax::weights(scores, v_scales, sum, s.weights);
-                vector.fill(0.0);
                 let Some(weights) = s.weights.get(..query.keys) else {
                     return;
                 };
-                for (chunk, weights) in weights.chunks(CHUNK).enumerate() {
-                    s.sums.fill(0);
-                    for (key, p) in weights.iter().enumerate() {
-                        let v = at(v, cache, chunk * CHUNK + key, kv_head);
-                        for (sum, v) in s.sums.iter_mut().zip(v) {
-                            *sum = sum.wrapping_add(i32::from(*p) * i32::from(*v));
-                        }
-                    }
+                let pitch = cache.heads.saturating_mul(d_kv);
+                let mut values = v.get(kv_head.saturating_mul(d_kv)..).unwrap_or_default();
+                vector.fill(0.0);
+                for weights in weights.chunks(CHUNK) {
+                    integer::weighted_sums(weights, values, pitch, s.sums);
                     for (out, sum) in vector.iter_mut().zip(s.sums.iter()) {
-                        *out += *sum as f32;
+                        *out = Single(*out).plus(Single::from_i32(*sum)).0;
                     }
+                    values = values
+                        .get(CHUNK.saturating_mul(pitch)..)
+                        .unwrap_or_default();
                 }
                 for out in vector.iter_mut() {
-                    *out *= factor;
+                    *out = Single(*out).times(Single(factor)).0;
                 }
             }
         }
@@ -135,7 +137,7 @@ fn at<'c, T>(values: &'c [T], cache: &KvCache<'_>, key: usize, head: usize) -> &
 fn add_bias(scores: &mut [f32], query: &Query<'_>, head: usize) {
     if let Some(bias) = &query.bias {
         for (key, score) in scores.iter_mut().enumerate() {
-            *score += bias.at(query.position, key, head);
+            *score = (Single(*score) + Single(bias.at(query.position, key, head))).0;
         }
     }
 }
@@ -183,10 +185,69 @@ impl Attending<'_> {
         linear(&self.q, 0..inner, tile.input(), span.count, &mut queries);
         let vectors = wide.chunks_exact_mut(inner.max(1)).take(span.count);
         for (row, vector) in vectors.enumerate() {
-            let position = span.first.saturating_add(row);
             if let Some(rotary) = &self.rotary {
-                rotary.apply(vector, position);
+                rotary.apply(vector, span.first.saturating_add(row));
             }
+        }
+        if !self.attend_by_host(wide, cache, span) {
+            self.attend_one_by_one(wide, cache, scratch, span);
+        }
+        let input = tile.requantize(wide, inner, span.count);
+        linear(&self.o, 0..self.o.rows, input, span.count, output);
+    }
+
+    /// Attention by the kernels of this machine, if it has some for that.
+    fn attend_by_host(&self, _wide: &mut [f32], _cache: &KvCache<'_>, _span: Span) -> bool {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let KvValues::Int8 {
+            k,
+            v,
+            k_scales,
+            v_scales,
+        } = &_cache.values
+        {
+            let d_kv = _cache.d_kv.max(1);
+            let last = _span.first.saturating_add(_span.count).saturating_sub(1);
+            let bias = |head: usize, line: &mut [f32]| {
+                if let Some(bias) = &self.bias {
+                    for (key, value) in line.iter_mut().enumerate() {
+                        *value = bias.at(last, key, head);
+                    }
+                }
+            };
+            let mut attention = crate::kernels::x86::Attention {
+                queries: _wide,
+                count: _span.count,
+                heads: self.q.rows / d_kv,
+                d_kv,
+                kv_heads: _cache.heads,
+                k,
+                v,
+                k_scales,
+                v_scales,
+                keys: _span.keys,
+                scale: self.scale,
+                bias: match self.bias {
+                    Some(_) => Some(&bias),
+                    None => None,
+                },
+            };
+            return crate::kernels::x86::attend(&mut attention);
+        }
+        false
+    }
+
+    fn attend_one_by_one(
+        &self,
+        wide: &mut [f32],
+        cache: &KvCache<'_>,
+        scratch: &mut Scratch<'_>,
+        span: Span,
+    ) {
+        let inner = self.q.rows;
+        let vectors = wide.chunks_exact_mut(inner.max(1)).take(span.count);
+        for (row, vector) in vectors.enumerate() {
+            let position = span.first.saturating_add(row);
             let query = Query {
                 keys: span.keys,
                 position,
@@ -195,7 +256,5 @@ impl Attending<'_> {
             };
             attend(vector, cache, query, scratch);
         }
-        let input = tile.requantize(wide, inner, span.count);
-        linear(&self.o, 0..self.o.rows, input, span.count, output);
     }
 }

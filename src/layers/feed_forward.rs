@@ -2,7 +2,7 @@
 
 use super::tile::{Tile, TileKind};
 use crate::format::{ExpertRecord, LayerRecord, Palm};
-use crate::kernels::{Activation, Layout};
+use crate::kernels::{Activation, Layout, fast};
 use crate::tensor::{Matrix, Op, Output, linear};
 
 /// The matrices of a feed-forward block: wo · act(wi·x), or wo · (act(wi·x) ∘ wi_linear·x).
@@ -68,7 +68,7 @@ impl<'m> FeedForward<'m> {
         };
         hidden(&self.wi, Op::Store, wide);
         if let Some(values) = wide.get_mut(..tokens.saturating_mul(d_ff)) {
-            self.activation.apply_slice(values);
+            fast::activate(self.activation, values);
         }
         if let Some(matrix) = &self.wi_linear {
             hidden(matrix, Op::Multiply, wide);

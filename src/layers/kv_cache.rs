@@ -1,6 +1,6 @@
 //! Keys and values of attention: f32, or int8 with a scale per head vector.
 
-use crate::kernels::integer;
+use crate::kernels::fast;
 use crate::tensor::arena::{Carver, round4};
 
 /// Shape of a cache.
@@ -107,7 +107,7 @@ impl<'a> KvCache<'a> {
                     let d_kv = self.d_kv.max(1);
                     let vectors = to.chunks_exact_mut(d_kv).zip(row.chunks_exact(d_kv));
                     for (scale, (to, from)) in scales.iter_mut().zip(vectors) {
-                        *scale = integer::quantize_symmetric(from, to);
+                        *scale = fast::quantize_symmetric(from, to);
                     }
                 }
             }

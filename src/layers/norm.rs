@@ -1,6 +1,6 @@
 //! Norms by kind.
 
-use crate::kernels::float;
+use crate::kernels::fast;
 use crate::tensor::NormWeights;
 
 /// What a model's norms compute.
@@ -14,9 +14,9 @@ impl NormKind {
     /// Normalizes a row of D values in place.
     pub fn apply(self, weights: &NormWeights<'_>, row: &mut [f32]) {
         if self.layer_norm {
-            float::layer_norm(row, weights.gain, weights.bias, self.eps);
+            fast::layer_norm(row, weights.gain, weights.bias, self.eps);
         } else {
-            float::rms_norm(row, weights.gain, self.eps);
+            fast::rms_norm(row, weights.gain, self.eps);
         }
     }
 }

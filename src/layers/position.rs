@@ -2,6 +2,7 @@
 //! `T5Attention.compute_bias`) and rotary embeddings (Su et al. 2021; `apply_rotary_pos_emb`).
 
 use crate::format::{NONE16, Palm};
+use crate::kernels::Single;
 use crate::tensor::Matrix;
 
 /// Rotates the vectors of q and k by angles that grow with the position.
@@ -31,9 +32,9 @@ impl<'m> Rotary<'m> {
             let (low, high) = vector.split_at_mut_checked(half).unwrap_or_default();
             let pairs = low.iter_mut().zip(high);
             for ((x, y), (cos, sin)) in pairs.zip(cosines.iter().zip(sines)) {
-                let (a, b) = (*x, *y);
-                *x = a * cos - b * sin;
-                *y = b * cos + a * sin;
+                let [a, b, cos, sin] = [*x, *y, *cos, *sin].map(Single);
+                *x = (a * cos - b * sin).0;
+                *y = (b * cos + a * sin).0;
             }
         }
     }

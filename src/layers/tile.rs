@@ -1,9 +1,9 @@
 //! The input of linear layers: a few token rows, as floats or quantized.
 
 use crate::kernels::matmul::{Form, Rows};
-use crate::kernels::{Layout, integer, lanes};
+use crate::kernels::{Layout, fast};
 use crate::tensor::arena::Carver;
-use crate::tensor::{Input, Matrix};
+use crate::tensor::{Input, Matrix, Quantized};
 
 /// Values of a quantized row, padding included.
 pub(crate) const fn padded(width: usize) -> usize {
@@ -89,6 +89,13 @@ impl<'a> Tile<'a> {
         }
     }
 
+    /// Takes the rows of `width` values that an equal tile at the same place has set before.
+    pub fn keep(&mut self, row_width: usize) {
+        if let Self::Quantized { width, .. } = self {
+            *width = row_width;
+        }
+    }
+
     /// Sets row `token`, quantizing it if the tile is quantized.
     pub fn set(&mut self, token: usize, row: &[f32]) {
         match self {
@@ -116,17 +123,13 @@ impl<'a> Tile<'a> {
                 if let (Some(to), Some(scale), Some(zero)) =
                     (to, scales.get_mut(token), zeros.get_mut(token))
                 {
-                    let first = match form {
-                        Form::Bytes => 0,
-                        Form::Lanes => count,
-                    };
+                    // What a row of this form has in its last bytes.
+                    let first = form.bytes(count).saturating_sub(count);
                     let bytes = to.get_mut(first..first.saturating_add(count));
-                    let affine = integer::quantize(row, bytes.unwrap_or_default());
+                    let affine = fast::quantize(row, bytes.unwrap_or_default());
                     *scale = affine.scale;
-                    *zero = affine.zero;
-                    if *form == Form::Lanes {
-                        lanes::prepare(to);
-                    }
+                    *zero = affine.zero.wrapping_add(form.offset());
+                    form.prepare(to.get_mut(..form.bytes(count)).unwrap_or_default());
                 }
             }
         }
@@ -146,7 +149,7 @@ impl<'a> Tile<'a> {
                 width,
                 room,
                 form,
-            } => Input::Quantized {
+            } => Input::Quantized(Quantized {
                 rows: Rows {
                     bytes: rows,
                     pitch: padded(*width).saturating_mul(*room),
@@ -154,7 +157,7 @@ impl<'a> Tile<'a> {
                 },
                 scales,
                 zeros,
-            },
+            }),
         }
     }
 

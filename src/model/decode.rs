@@ -7,6 +7,7 @@ use super::pieces::{
 use super::plan::kv_shape;
 use super::{Error, MemoryPlan, Progress, Session, Shape};
 use crate::format::{FeedForwardKind, LayerRecord};
+use crate::kernels::Single;
 use crate::layers::attention::{Attending, Scratch, Span};
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::kv_cache::KvCache;
@@ -306,19 +307,21 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     /// Self-attention (its K/V are appended first) or cross-attention.
     #[inline(never)]
     fn attention(&mut self, layer: u32, cross: bool) {
-        let model = self.session.model;
-        let palm = model.palm();
-        let (shape, record) = (model.shape(), self.record(layer));
-        let (d_model, inner) = (shape.d_model, shape.decoder.inner());
+        let record = self.record(layer);
         let (position, source) = (self.position, self.source);
-        let limits = self.session.limits;
-        let post_norm = self.session.is_post_norm();
+        // Borrowed, since a copy of a model takes some hundred bytes of stack.
+        let session = &mut *self.session;
+        let model = &session.model;
+        let (palm, shape) = (model.palm(), model.shape());
+        let (d_model, inner) = (shape.d_model, shape.decoder.inner());
+        let limits = session.limits;
+        let post_norm = session.is_post_norm();
         let (norm_index, q, o) = if cross {
             (record.cross_norm, record.cross_q, record.cross_o)
         } else {
             (record.self_norm, record.q, record.o)
         };
-        let norm = self.session.norm(norm_index);
+        let norm = session.norm(norm_index);
         let rotary = match cross {
             true => None,
             false => Rotary::of(palm, palm.header().roles.decoder_positions),
@@ -331,7 +334,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             state,
             mut scratch,
             ..
-        } = self.regions();
+        } = Regions::of(session.arena, &session.plan, shape);
         let cross_shape = kv_shape(shape, &shape.decoder, source_limit);
         let mut cache = if cross {
             KvCache::carve(&mut nth(cross_kv, cross_shape, layer), cross_shape)
@@ -357,7 +360,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             rotary,
             bias: match cross {
                 true => None,
-                false => relative_bias(&model, &record, Stack::Decoder),
+                false => relative_bias(model, &record, Stack::Decoder),
             },
             scale: palm.header().decoder_score_scale,
         };
@@ -527,7 +530,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
                 kind.apply(&weights, last);
             }
             for x in last.iter_mut() {
-                *x *= header.head_scale;
+                *x = (Single(*x) * Single(header.head_scale)).0;
             }
         }
         tile.set(0, last);

@@ -2,6 +2,7 @@
 
 use super::Model;
 use crate::format::NONE16;
+use crate::kernels::Single;
 use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
 use crate::tensor::{Matrix, NormWeights};
@@ -40,14 +41,14 @@ impl<'m> Embedding<'m> {
     pub fn row(&self, id: u32, position: usize, row: &mut [f32]) {
         self.table.row_into(id as usize, row);
         for x in row.iter_mut() {
-            *x *= self.scale;
+            *x = (Single(*x) * Single(self.scale)).0;
         }
         if let Some(positions) = &self.positions {
             for (x, p) in row
                 .iter_mut()
                 .zip(positions.row(position.saturating_add(self.offset)))
             {
-                *x += p;
+                *x = (Single(*x) + Single(*p)).0;
             }
         }
         if let Some((kind, weights)) = &self.norm {

@@ -16,6 +16,12 @@ impl<'m> Model<'m> {
         slot_bytes(&self.palm)
     }
 
+    /// Bytes of a cache of so many slots, for [`Paged::new`]. Saturates where a `usize` cannot hold
+    /// the number.
+    pub const fn cache_bytes(&self, slots: usize) -> usize {
+        cache_bytes(&self.palm, slots)
+    }
+
     /// Bytes of the arena that [`Session::paged`] needs with these limits and so many slots:
     /// exactly so many are enough. Slots beyond the number of experts take nothing. Saturates where
     /// a `usize` cannot hold the number.

@@ -2,6 +2,7 @@
 
 use super::{Error, Model};
 use crate::format::{ExpertRecord, LayerRecord};
+use crate::kernels::Single;
 use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
 use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
@@ -93,6 +94,7 @@ pub(super) fn fill(
 }
 
 /// Projects the `count` rows of a tile to keys and values, and stores them from `position` on.
+#[inline(never)]
 pub(super) fn store_keys_values(
     [k, v]: [Matrix<'_>; 2],
     rotary: Option<Rotary<'_>>,
@@ -158,7 +160,7 @@ pub(super) fn fetch<'s>(
 /// Adds values to values.
 pub(super) fn add(to: &mut [f32], from: &[f32]) {
     for (to, from) in to.iter_mut().zip(from) {
-        *to += from;
+        *to = (Single(*to) + Single(*from)).0;
     }
 }
 

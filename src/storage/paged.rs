@@ -7,7 +7,9 @@ use crate::format::{ExpertRecord, Palm};
 /// Reads an expert from `S` when a layer has chosen it, into a slot of a cache that lies in the
 /// arena.
 ///
-/// [`Session::paged`](crate::Session::paged) makes one. The results are, bit for bit, those of
+/// [`Session::paged`](crate::Session::paged) makes one. One that outlives a session, and whose
+/// cache stays warm from one to the next, is made by [`Paged::new`] and lent to
+/// [`Session::with_source`](crate::Session::with_source). The results are, bit for bit, those of
 /// [`Mapped`](super::Mapped): a blob is used only after its CRC has been found right, whatever the
 /// storage does.
 #[derive(Debug)]
@@ -18,8 +20,10 @@ pub struct Paged<'c, S: Storage> {
 }
 
 impl<'c, S: Storage> Paged<'c, S> {
-    /// A source with an empty cache in `memory`; without slots if that is too small or misaligned.
-    pub(crate) fn new(palm: &Palm<'_>, storage: S, slots: usize, memory: &'c mut [u8]) -> Self {
+    /// A source with an empty cache in `memory`, at an address that is a multiple of 16;
+    /// [`Model::cache_bytes`](crate::Model::cache_bytes) of it are enough. Without slots, so that
+    /// every expert is [`StorageError::Absent`], if it is too small or misaligned.
+    pub fn new(palm: &Palm<'_>, storage: S, slots: usize, memory: &'c mut [u8]) -> Self {
         Self {
             storage,
             cache: Cache::new(palm, slots, memory),

@@ -2,9 +2,12 @@
 
 use super::{Matrix, Values};
 use crate::format::GROUP;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+use crate::kernels;
 use crate::kernels::integer::BATCH;
-use crate::kernels::matmul::{Rows, Weights};
-use crate::kernels::{float, int4, matmul};
+use crate::kernels::product::{Int8, Op, Output, Quantized, gated, joined};
+use crate::kernels::soft::{self, Factor};
+use crate::kernels::{Single, float, int4, matmul};
 use core::ops::Range;
 
 /// A batch of rows that enters a linear layer.
@@ -14,75 +17,7 @@ pub(crate) enum Input<'a> {
     Float { rows: &'a [f32], stride: usize },
     /// Quantized rows (a multiple of 16 values each, padded with zeros), with a scale and a zero
     /// point per row.
-    Quantized {
-        rows: Rows<'a>,
-        scales: &'a [f32],
-        zeros: &'a [i32],
-    },
-}
-
-/// What becomes of an output value y of token t, row r.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Op {
-    /// out = y
-    Store,
-    /// out = out · y
-    Multiply,
-    /// out = out + y
-    Add,
-}
-
-/// What becomes of the output y of an expert before it is added: (y · factor) · gate.
-#[derive(Clone, Copy)]
-pub(crate) struct Gated<'a> {
-    /// Factor of all outputs; `None` is 1.
-    pub factor: Option<f32>,
-    pub gates: Gates<'a>,
-}
-
-/// The gates of a batch of tokens.
-#[derive(Clone, Copy)]
-pub(crate) enum Gates<'a> {
-    /// One for all; token t of the batch goes to row t.
-    All(f32),
-    /// The row that each token of the batch goes to, and its gate.
-    Each(&'a [u32], &'a [f32]),
-}
-
-/// Where a linear layer's outputs go.
-pub(crate) struct Output<'a> {
-    pub rows: &'a mut [f32],
-    pub stride: usize,
-    pub op: Op,
-    /// For experts.
-    pub gated: Option<Gated<'a>>,
-}
-
-impl Output<'_> {
-    #[inline]
-    fn put(&mut self, token: usize, row: usize, mut y: f32) {
-        let mut target = token;
-        if let Some(Gated { factor, gates }) = self.gated {
-            if let Some(factor) = factor {
-                y *= factor;
-            }
-            y *= match gates {
-                Gates::All(gate) => gate,
-                Gates::Each(rows, gates) => {
-                    target = rows.get(token).map_or(usize::MAX, |row| *row as usize);
-                    gates.get(token).copied().unwrap_or(0.0)
-                }
-            };
-        }
-        let index = target.saturating_mul(self.stride).saturating_add(row);
-        if let Some(out) = self.rows.get_mut(index) {
-            *out = match self.op {
-                Op::Store => y,
-                Op::Multiply => *out * y,
-                Op::Add => *out + y,
-            };
-        }
-    }
+    Quantized(Quantized<'a>),
 }
 
 /// Applies rows `range` of `matrix` to `tokens` rows of `input`.
@@ -99,92 +34,165 @@ pub(crate) fn linear(
     output: &mut Output<'_>,
 ) {
     let range = range.start..range.end.min(matrix.rows);
+    let int8 = match (matrix.values, input) {
+        (
+            Values::I8 {
+                weights,
+                scales,
+                sums,
+            },
+            Input::Quantized(x),
+        ) => Some((
+            Int8 {
+                weights,
+                scales,
+                sums,
+                bias: matrix.bias,
+            },
+            x,
+        )),
+        _ => None,
+    };
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if let Some((matrix, x)) = &int8
+        && kernels::x86::product(matrix, range.clone(), x, tokens, output)
+    {
+        return;
+    }
     // Batches of 16 tokens: each meets all weights.
     let mut first = 0;
     while first < tokens {
         let count = BATCH.min(tokens.saturating_sub(first));
         let batch = first..first.saturating_add(count);
-        match (matrix.values, input) {
-            (
-                Values::I8 {
-                    weights,
-                    scales,
-                    sums,
-                },
-                Input::Quantized {
-                    rows,
-                    scales: x_scales,
-                    zeros,
-                },
-            ) => {
-                let of_rows = Int8 {
-                    weights,
-                    scales,
-                    sums,
-                    bias: matrix.bias,
+        match &int8 {
+            Some((matrix, x)) => {
+                let x = Quantized {
+                    rows: x.rows.skip(first),
+                    scales: part(x.scales, first, count),
+                    zeros: part(x.zeros, first, count),
                 };
-                let x = Batch {
-                    rows: rows.skip(first),
-                    scales: part(x_scales, first, count),
-                    zeros: part(zeros, first, count),
-                };
-                int8(&of_rows, range.clone(), x, batch, output);
+                by_block(matrix, range.clone(), x, batch, output);
             }
-            _ => by_row(matrix, range.clone(), input, batch, output),
+            None => by_row(matrix, range.clone(), input, batch, output),
         }
         first = first.saturating_add(BATCH);
     }
 }
 
-/// An int8 matrix with what its rows have.
-struct Int8<'m> {
-    weights: Weights<'m>,
-    scales: &'m [f32],
-    sums: &'m [i32],
-    bias: &'m [f32],
-}
-
-/// At most 16 quantized rows.
-struct Batch<'a> {
-    rows: Rows<'a>,
-    scales: &'a [f32],
-    zeros: &'a [i32],
-}
-
-/// Some rows of weights at a time.
-fn int8(
+/// Some rows of weights at a time. What becomes of the outputs is decided once for all of them. By
+/// itself, like [`by_row`], so that neither pays for the other's stack.
+#[inline(never)]
+fn by_block(
     matrix: &Int8<'_>,
     range: Range<usize>,
-    x: Batch<'_>,
+    x: Quantized<'_>,
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) {
+    let put = way(output, matrix.bias.is_empty());
     let count = tokens.len();
     let step = matmul::rows_at_once(count);
     let mut all = [0i32; matmul::SUMS];
     let mut first = range.start;
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
-        let dots = all
-            .get_mut(..rows.saturating_mul(count))
-            .unwrap_or_default();
-        matmul::dots(&matrix.weights, first, rows, x.rows, count, dots);
-        for (row, dots) in (first..).zip(dots.chunks_exact(count.max(1))) {
-            let scale = matrix.scales.get(row).copied().unwrap_or(0.0);
-            let sum = matrix.sums.get(row).copied().unwrap_or(0);
-            let bias = matrix.bias.get(row).copied();
-            let affine = x.scales.iter().zip(x.zeros);
-            for (token, (dot, (x_scale, zero))) in tokens.clone().zip(dots.iter().zip(affine)) {
-                let exact = dot.wrapping_sub(zero.wrapping_mul(sum));
-                let y = exact as f32 * (x_scale * scale);
-                output.put(token, row, bias.map_or(y, |b| y + b));
-            }
+        matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
+        let affine = x.scales.iter().zip(x.zeros);
+        for (token, (x_scale, zero)) in affine.enumerate() {
+            let (target, gate) = output.target(tokens.start.saturating_add(token));
+            let values = Dequantized {
+                dots: all.get(token..).unwrap_or_default(),
+                step: count,
+                scales: part(matrix.scales, first, rows),
+                sums: part(matrix.sums, first, rows),
+                bias: matrix.bias.get(first..).unwrap_or_default(),
+                x_scale: *x_scale,
+                zero: *zero,
+                op: output.op,
+                factor: output.gated.and_then(|gated| gated.factor),
+                gate,
+            };
+            put(&values, output.row(target, first, rows));
         }
         first = first.saturating_add(step);
     }
 }
 
+/// The products of a token with some rows of an int8 matrix, and what makes outputs of them.
+struct Dequantized<'a> {
+    /// Every `step`-th is of this token.
+    dots: &'a [i32],
+    step: usize,
+    scales: &'a [f32],
+    sums: &'a [i32],
+    bias: &'a [f32],
+    x_scale: f32,
+    zero: i32,
+    op: Op,
+    factor: Option<f32>,
+    gate: Option<f32>,
+}
+
+/// The loop that puts values into such outputs: there is one for each usual case.
+fn way(output: &Output<'_>, unbiased: bool) -> fn(&Dequantized<'_>, &mut [f32]) {
+    let factor = output.gated.and_then(|gated| gated.factor);
+    match (output.op, output.gated, factor, unbiased) {
+        (Op::Store, None, _, true) => store,
+        (Op::Add, None, _, true) => add,
+        (Op::Multiply, None, _, true) => multiply,
+        (Op::Add, Some(_), None, true) => add_gated,
+        _ => put,
+    }
+}
+
+fn store(values: &Dequantized<'_>, out: &mut [f32]) {
+    values.each(out, |_, y| y);
+}
+
+fn add(values: &Dequantized<'_>, out: &mut [f32]) {
+    values.each(out, Single::plus);
+}
+
+fn multiply(values: &Dequantized<'_>, out: &mut [f32]) {
+    values.each(out, Single::times);
+}
+
+fn add_gated(values: &Dequantized<'_>, out: &mut [f32]) {
+    let gate = Single(values.gate.unwrap_or(0.0));
+    values.each(out, |out, y| out.plus(y.times(gate)));
+}
+
+fn put(values: &Dequantized<'_>, out: &mut [f32]) {
+    let mut bias = values.bias.iter();
+    values.each(out, |out, y| {
+        let y = bias.next().map_or(y, |bias| y + Single(*bias));
+        joined(values.op, out, gated(y, values.factor, values.gate))
+    });
+}
+
+impl Dequantized<'_> {
+    /// Puts `join` of what was there and f32(dot − zero · sum) · (x scale · scale).
+    #[inline(always)]
+    fn each(&self, out: &mut [f32], mut join: impl FnMut(Single, Single) -> Single) {
+        let (dots, zero, x_scale) = (self.dots, self.zero, Single(self.x_scale));
+        let mut at = 0;
+        for ((out, scale), sum) in out.iter_mut().zip(self.scales).zip(self.sums) {
+            let dot = dots.get(at).copied().unwrap_or(0);
+            at = at.wrapping_add(self.step);
+            let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
+            let scale = x_scale.times(Single(*scale));
+            let y = if soft::USED {
+                Single(soft::scaled(exact, Factor::new(scale.0)))
+            } else {
+                Single(exact as f32) * scale
+            };
+            *out = join(Single(*out), y).0;
+        }
+    }
+}
+
 /// f32, f16 and int4: a row of weights at a time.
+#[inline(never)]
 fn by_row(
     matrix: &Matrix<'_>,
     range: Range<usize>,
@@ -222,11 +230,11 @@ fn by_row(
             }
             (
                 Values::I4 { packed, scales },
-                Input::Quantized {
+                Input::Quantized(Quantized {
                     rows,
                     scales: x_scales,
                     zeros,
-                },
+                }),
             ) => {
                 let packed = part(packed, start, matrix.stride);
                 let groups = matrix.cols.div_ceil(GROUP);
@@ -235,13 +243,14 @@ fn by_row(
                 let x_scales = part(x_scales, tokens.start, tokens.len());
                 int4::dot_rows(rows.skip(tokens.start), zeros, packed, scales, values);
                 for (y, x_scale) in values.iter_mut().zip(x_scales) {
-                    *y *= x_scale;
+                    *y = (Single(*y) * Single(*x_scale)).0;
                 }
             }
             _ => return,
         }
         for (token, y) in tokens.clone().zip(values.iter()) {
-            output.put(token, row, bias.map_or(*y, |b| y + b));
+            let y = bias.map_or(*y, |bias| (Single(*y) + Single(bias)).0);
+            output.put(token, row, y);
         }
     }
 }

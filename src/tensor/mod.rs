@@ -5,12 +5,15 @@
 //! [`Palm`](crate::format::Palm) at an aligned address never gives.
 
 pub(crate) mod arena;
+pub mod bench;
 mod linear;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};
+use crate::kernels::Single;
 use crate::kernels::matmul::{Form, Weights};
 
-pub(crate) use linear::{Gated, Gates, Input, Op, Output, linear, part};
+pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
+pub(crate) use linear::{Input, linear, part};
 
 /// A matrix in flash, row by row, with an optional bias per row.
 #[derive(Debug, Clone, Copy)]
@@ -147,7 +150,7 @@ impl<'m> Matrix<'m> {
                 for (chunk, out) in out.chunks_mut(near.len()).enumerate() {
                     weights.unpack(index, chunk.saturating_mul(near.len()), &mut near);
                     for (out, value) in out.iter_mut().zip(&near) {
-                        *out = f32::from(*value) * scale;
+                        *out = (Single::from_i32((*value).into()) * Single(scale)).0;
                     }
                 }
             }

@@ -7,6 +7,8 @@ pub mod errors;
 pub mod experts;
 mod fault;
 pub mod host;
+#[cfg(feature = "kernels")]
+mod kernels;
 pub mod mark;
 pub mod request;
 pub mod runner;
@@ -16,8 +18,11 @@ use core::panic::PanicInfo;
 
 use counter::Counter;
 use host::Console;
+#[cfg(not(feature = "kernels"))]
 use palmtop::Model;
-use runner::{Buffers, Runner, Stop};
+use runner::Stop;
+#[cfg(not(feature = "kernels"))]
+use runner::{Buffers, Runner};
 use stack::Paint;
 
 /// What distinguishes one board from another.
@@ -53,11 +58,10 @@ pub fn run(board: &Board, arena: &'static mut [u8]) -> ! {
     };
     // SAFETY: the board promises memory of this length there; nothing ever writes to it.
     let window = unsafe { core::slice::from_raw_parts(address as *const u8, length) };
-    static mut MODEL: Option<Model<'static>> = None;
-    let view = &raw mut MODEL;
-    // SAFETY: this function runs once, so there is no second reference.
-    let result = runner::load(window, unsafe { &mut *view }, &mut out)
-        .and_then(|model| Runner::new(model, arena, &counter, &mut out).run(buffers()));
+    #[cfg(feature = "kernels")]
+    let result = kernels::run(window, arena, &counter, &mut out);
+    #[cfg(not(feature = "kernels"))]
+    let result = run_model(window, arena, &counter, &mut out);
     out.text("stack").number(paint.peak(top) as u64).end();
     match result {
         Ok(()) => out.text("done").end(),
@@ -66,7 +70,23 @@ pub fn run(board: &Board, arena: &'static mut [u8]) -> ! {
     semihosting::process::exit(0)
 }
 
+/// Runs requests through the model in `window`.
+#[cfg(not(feature = "kernels"))]
+fn run_model(
+    window: &'static [u8],
+    arena: &'static mut [u8],
+    counter: &Counter,
+    out: &mut Console,
+) -> Result<(), Stop> {
+    static mut MODEL: Option<Model<'static>> = None;
+    let view = &raw mut MODEL;
+    // SAFETY: this function runs once, so there is no second reference.
+    let model = runner::load(window, unsafe { &mut *view }, out)?;
+    Runner::new(model, arena, counter, out).run(buffers())
+}
+
 /// The one set of buffers; for [`run`], which runs once.
+#[cfg(not(feature = "kernels"))]
 fn buffers() -> &'static mut Buffers {
     static mut BUFFERS: Buffers = Buffers::new();
     let buffers = &raw mut BUFFERS;

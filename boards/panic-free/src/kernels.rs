@@ -2,6 +2,7 @@
 
 use core::hint::black_box;
 
+use palmtop::bench::{Int8, Quantized, int8_layer};
 use palmtop::kernels::matmul::{self, Form, Rows, Weights};
 use palmtop::kernels::{Activation, Layout, float, int4, integer, lanes, math, softmax as soft};
 
@@ -52,64 +53,53 @@ pub fn integer_rows(opaque: &mut Opaque) {
     black_box(integer::quantize_symmetric(opaque.floats, opaque.signed));
     let (a, b) = opaque.signed.split_at(opaque.signed.len() / 2);
     black_box(integer::dot(a, b));
+    black_box(integer::portable_dot(a, b));
     if let Some(group) = opaque.bytes.first_chunk() {
         black_box(int4::unpack(group));
     }
-    let rows = rows(a, opaque);
-    let zeros = [0; 16];
-    int4::dot_rows(rows, &zeros, opaque.bytes, opaque.halves, opaque.others);
-}
-
-/// Rows of any form.
-fn rows<'a>(bytes: &'a [i8], opaque: &Opaque) -> Rows<'a> {
-    Rows {
-        bytes,
+    let x = Rows {
+        bytes: a,
         pitch: opaque.number(0) as usize,
-        form: match opaque.number(1) {
-            0 => Form::Bytes,
-            _ => Form::Lanes,
-        },
-    }
+        form: Form::Bytes,
+    };
+    let zeros = [0; 16];
+    int4::dot_rows(x, &zeros, opaque.bytes, opaque.halves, opaque.others);
 }
 
-/// Products of int8 matrices in every layout.
+/// Products of int8 matrices in any layout.
 pub fn products(opaque: &mut Opaque) {
-    let Some(layout) = Layout::from_code(opaque.number(2) as u8) else {
+    let Some(layout) = Layout::from_code(opaque.number(0) as u8) else {
         return;
     };
-    black_box((layout.name(), layout.block(), layout.run()));
-    black_box(layout.activation_bytes());
-    let (row, col, first) = (opaque.number(3), opaque.number(4), opaque.number(5));
-    let stride = opaque.number(6) as usize;
-    black_box(layout.index(row as usize, col as usize, stride));
-    lanes::prepare(opaque.signed);
-    let (values, x) = opaque.signed.split_at(opaque.signed.len() / 2);
-    let weights = black_box(Weights::new(values, stride, layout));
-    black_box((weights.layout(), weights.stride(), weights.values()));
-    black_box((weights.form(), Form::of(layout)));
-    let x = black_box(rows(x, opaque)).skip(col as usize);
-    black_box(x.from(row as usize));
-    let tokens = opaque.number(7) as usize;
-    black_box(matmul::rows_at_once(tokens));
-    let mut sums = [0; 16];
-    matmul::dots(
-        &weights,
-        first as usize,
-        row as usize,
-        x,
-        tokens,
-        black_box(&mut sums),
-    );
-    matmul::portable(
-        &weights,
-        first as usize,
-        row as usize,
-        x,
-        tokens,
-        black_box(&mut sums),
-    );
-    let mut out = [0; 8];
-    weights.unpack(row as usize, col as usize, black_box(&mut out));
+    let [stride, pitch, first, rows, tokens] = [1, 2, 3, 4, 5].map(|at| opaque.number(at) as usize);
+    let form = Form::of(layout);
+    form.prepare(opaque.signed);
+    lanes::portable(opaque.signed);
+    black_box((form.bytes(stride), matmul::native()));
+    let (a, b) = opaque.signed.split_at(opaque.signed.len() / 2);
+    let weights = Weights::new(a, stride, layout);
+    let x = Rows {
+        bytes: b,
+        pitch,
+        form,
+    };
+    let mut sums = [0; matmul::SUMS];
+    matmul::dots(&weights, first, rows, x, tokens, &mut sums);
+    matmul::portable(&weights, first, rows, x.skip(first), tokens, &mut sums);
+    black_box(sums);
+    let layer = Int8 {
+        weights,
+        rows,
+        scales: opaque.others,
+        sums: &[],
+        bias: opaque.others,
+    };
+    let x = Quantized {
+        rows: x,
+        scales: opaque.others,
+        zeros: &[],
+    };
+    int8_layer(&layer, x, tokens, opaque.floats);
 }
 
 /// Softmax, in floats and in 15 bits.

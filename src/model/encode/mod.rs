@@ -171,6 +171,13 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         })
     }
 
+    /// Whether the encoder's states are final, so that only the decoder's cross-attention K/V are
+    /// left to compute.
+    #[must_use]
+    pub fn is_encoded(&self) -> bool {
+        matches!(self.stage, Stage::Cross { .. } | Stage::Done)
+    }
+
     /// Does what is left.
     ///
     /// # Errors

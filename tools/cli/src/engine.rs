@@ -3,15 +3,21 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use palmtop::format::{ALIGN, Header, NONE32};
+use palmtop::format::{Header, NONE32};
 use palmtop::generate::{argmax, greedy};
 use palmtop::{Decoder, Limits, Model, NoTrace, RouteTrace};
 
 use crate::experts::{Experts, Lent, Paging};
 use crate::failure::failed;
 use crate::model_file::Image;
+use crate::room::Room;
 use crate::steer::Steer;
 use crate::trace::{Recorder, Taken};
+
+/// Token rows of the encoder's batches here: weights are read once for so many, and the rows of the
+/// widest layers stay in a core's own cache. A microcontroller takes the file's number, which is what
+/// arenas are reported for.
+const ROWS: usize = 128;
 
 /// A session of an engine.
 pub type Session<'m, 'a> = palmtop::Session<'m, 'a, Lent<'a, 'm>>;
@@ -20,7 +26,7 @@ pub type Session<'m, 'a> = palmtop::Session<'m, 'a, Lent<'a, 'm>>;
 #[derive(Debug)]
 pub struct Engine<'m> {
     model: Model<'m>,
-    arena: Vec<u128>,
+    arena: Room,
     experts: Experts<'m>,
     steer: Steer,
     /// The model's path, for what goes wrong later.
@@ -65,7 +71,7 @@ impl<'m> Engine<'m> {
         let model = image.model()?;
         Ok(Self {
             model,
-            arena: Vec::new(),
+            arena: Room::default(),
             experts: image.experts(&model)?,
             steer: Steer::default(),
             name: image.path().display().to_string(),
@@ -110,22 +116,17 @@ impl<'m> Engine<'m> {
 
     /// Makes room and starts a session at these limits.
     pub fn session(&mut self, limits: Limits) -> Result<Session<'m, '_>> {
-        let bytes = self.model.arena_bytes(limits);
-        let blocks = bytes.div_ceil(ALIGN);
-        if self.arena.len() < blocks {
-            let more = blocks - self.arena.len();
-            self.arena.try_reserve_exact(more).map_err(|_| {
-                failed(format!(
-                    "this machine has no memory for an arena of {bytes} bytes"
-                ))
-                .help("shorten the input, or generate fewer tokens")
-            })?;
-            self.arena.resize(blocks, 0);
-        }
-        let arena = &mut bytemuck::cast_slice_mut(&mut self.arena)[..bytes];
+        let model = self.model.with_tile(ROWS.max(self.model.shape().tile));
+        let bytes = model.arena_bytes(limits);
+        let arena = self.arena.of(bytes).map_err(|_| {
+            failed(format!(
+                "this machine has no memory for an arena of {bytes} bytes"
+            ))
+            .help("shorten the input, or generate fewer tokens")
+        })?;
         let experts = Lent(&mut self.experts);
         Ok(palmtop::Session::with_source(
-            self.model, limits, arena, experts,
+            model, limits, arena, experts,
         )?)
     }
 

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io;
 
-use palmtop::format::{ALIGN, ExpertRecord, Palm};
+use palmtop::Model;
+use palmtop::format::{ExpertRecord, Palm};
 use palmtop::storage::{Mapped, Paged, Storage, StorageError, WeightSource};
-use palmtop::{Error, Limits, Model, Session};
 use serde::Serialize;
 
+use crate::room;
 use crate::units::{bytes, count};
 
 /// A `.palm` file that is read at offsets.
@@ -40,14 +41,13 @@ pub enum Experts<'m> {
     /// All of them are in memory.
     Mapped(Box<Mapped<'m>>),
     /// They are read when they are needed.
-    Paged(Box<Pager<'m>>),
+    Paged(Box<Pager>),
 }
 
 /// Reads experts for every session of an engine: the cache outlives them.
 #[derive(Debug)]
-pub struct Pager<'m> {
-    /// Holds the source; computes nothing.
-    holder: Session<'m, 'static, FromFile>,
+pub struct Pager {
+    source: FromFile,
     slot_bytes: usize,
 }
 
@@ -58,17 +58,10 @@ impl<'m> Experts<'m> {
     }
 
     /// The experts of a file, read through `slots` slots.
-    pub fn paged(model: &Model<'m>, file: File, slots: usize) -> Result<Self, Error> {
-        let limits = Limits {
-            source: 1,
-            target: 1,
-            beams: 1,
-        };
-        let bytes = model.paged_arena_bytes(limits, slots);
-        let memory = vec![0u128; bytes.div_ceil(ALIGN)].leak();
-        let memory = &mut bytemuck::cast_slice_mut(memory)[..bytes];
+    pub fn paged(model: &Model<'m>, file: File, slots: usize) -> io::Result<Self> {
+        let memory = room::forever(model.cache_bytes(slots))?;
         Ok(Self::Paged(Box::new(Pager {
-            holder: Session::paged(*model, limits, memory, PalmFile(file), slots)?,
+            source: Paged::new(model.palm(), PalmFile(file), slots, memory),
             slot_bytes: model.slot_bytes(),
         })))
     }
@@ -77,7 +70,7 @@ impl<'m> Experts<'m> {
     pub fn take_error(&mut self) -> Option<io::Error> {
         match self {
             Self::Mapped(_) => None,
-            Self::Paged(pager) => pager.holder.source_mut().take_error(),
+            Self::Paged(pager) => pager.source.take_error(),
         }
     }
 
@@ -86,7 +79,7 @@ impl<'m> Experts<'m> {
         match self {
             Self::Mapped(_) => None,
             Self::Paged(pager) => {
-                let source = pager.holder.source();
+                let source = &pager.source;
                 let counts = source.statistics();
                 Some(Paging {
                     slots: source.slots(),
@@ -108,7 +101,7 @@ impl WeightSource for Lent<'_, '_> {
     fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
         match &mut *self.0 {
             Experts::Mapped(mapped) => mapped.expert(index, expert),
-            Experts::Paged(pager) => pager.holder.source_mut().expert(index, expert),
+            Experts::Paged(pager) => pager.source.expert(index, expert),
         }
     }
 

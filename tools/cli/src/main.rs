@@ -5,6 +5,7 @@
 
 mod args;
 mod boards;
+mod cases;
 mod commands;
 mod engine;
 mod eval;
@@ -16,6 +17,7 @@ mod out;
 mod page;
 mod progress;
 mod report;
+mod room;
 mod steer;
 mod table;
 mod templates;

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use palmtop::format::Palm;
@@ -69,8 +70,9 @@ fn logits_eval_and_bench_page_too() {
     let json = palmtop(&eval).ok().says(&["paged:"]).json();
     // The cache stays warm: what the second line needs was read for the first.
     assert!(json["paging"]["hit_rate"].as_f64() >= Some(0.5), "{json}");
-    let bench = ["bench", arg(&model), "--json", "--slots", "2"];
-    let json = palmtop(&bench).ok().json();
+    let bench = ["bench", arg(&model), "1", "--json", "--slots", "2"];
+    let lines = palmtop(&bench).ok().lines();
+    let json = lines.last().expect("lines");
     assert!(json["paging"]["bytes_per_token"].as_u64() > Some(0));
     assert_eq!(json["golden_bits"], true);
 }
@@ -109,6 +111,20 @@ fn damage_is_found_where_it_matters() {
     palmtop(&["run", arg(&damaged), "--slots", "2", "--ids", ""])
         .refused(1)
         .says(&["empty"]);
+    // A look at the tables needs no expert either, and tells the same.
+    let inspect = |path: &Path, more: &[&str]| palmtop(&[&["inspect", arg(path)], more].concat());
+    let slots = ["--slots", "2"];
+    let told = |path| inspect(path, &slots).ok().stdout;
+    let (damaged_tells, whole_tells) = (told(&damaged), told(&model));
+    assert!(
+        whole_tells
+            .lines()
+            .skip(1)
+            .eq(damaged_tells.lines().skip(1))
+    );
+    inspect(&damaged, &[]).refused(1).says(&["expert"]);
+    run(&flipped(300)).refused(1);
+    inspect(&damaged, &slots).refused(1);
     // Names are not read at all.
     run(&flipped(bytes.len() - 1)).ok();
     run(&bytes[..bytes.len() - 1])

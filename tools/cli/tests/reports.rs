@@ -251,8 +251,37 @@ fn eval_names_malformed_lines() {
 fn bench_measures() {
     let folder = folder();
     let model = converted(&folder, "switch", "int8");
-    let json = palmtop(&["bench", arg(&model), "--json"]).ok().json();
-    assert_eq!(json["encode"].as_array().map(Vec::len), Some(3));
-    assert!(json["decode"]["tokens_per_second"].as_f64() > Some(0.0));
-    assert_eq!(json["golden_bits"], true);
+    let lines = palmtop(&["bench", arg(&model), "2", "--json"]).ok().lines();
+    let names: Vec<_> = lines.iter().map(|line| line["case"].as_str()).collect();
+    let cases = ["load", "enc32", "enc128", "enc512", "dec64@32", "dec64@512"];
+    let wanted: Vec<_> = cases.into_iter().chain(["all"]).map(Some).collect();
+    assert_eq!(names, wanted);
+    for line in &lines {
+        let ms = line["ms"].as_array().expect("every line has times");
+        let rounds = match line["case"].as_str() {
+            Some("load" | "all") => 1,
+            _ => 2,
+        };
+        assert_eq!(ms.len(), rounds, "{line}");
+        assert!(ms.iter().all(|ms| ms.as_f64() > Some(0.0)), "{line}");
+    }
+    let all = lines.last().expect("lines");
+    assert_eq!(all["golden_bits"], true);
+    assert_eq!(all["notes"].as_array().map(Vec::len), Some(1), "{all}");
+    let ran = palmtop(&["bench", arg(&model), "1"]).ok();
+    assert!(ran.stdout.contains("dec64@512"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("the same bits"), "{}", ran.stdout);
+}
+
+#[test]
+fn bench_keeps_to_the_models_limits() {
+    let folder = folder();
+    // BART has 50 learned positions.
+    let model = converted(&folder, "bart", "int8");
+    let lines = palmtop(&["bench", arg(&model), "1", "--json"]).ok().lines();
+    let names: Vec<_> = lines.iter().map(|line| line["case"].as_str()).collect();
+    let cases = ["load", "enc32", "enc50", "dec50@32", "dec50@50", "all"];
+    assert_eq!(names, cases.map(Some));
+    let notes = lines.last().expect("lines")["notes"].to_string();
+    assert!(notes.contains("50 source tokens") && notes.contains("50 target"));
 }

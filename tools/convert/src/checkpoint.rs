@@ -2,7 +2,6 @@
 //! f32; every tensor that is taken is remembered, so that what is left over can be refused.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
@@ -12,6 +11,7 @@ use serde_json::Value;
 use crate::Progress;
 use crate::config::Config;
 use crate::error::ConvertError;
+use crate::map::map_path;
 
 /// A folder that has been opened; its tensors are read when they are taken.
 pub(crate) struct Checkpoint<'p> {
@@ -75,7 +75,7 @@ impl<'p> Checkpoint<'p> {
 
     fn open_shard(&mut self, path: &Path) -> Result<(), ConvertError> {
         let file = path.display().to_string();
-        let map = map_file(path).map_err(|source| match source.kind() {
+        let map = map_path(path).map_err(|source| match source.kind() {
             std::io::ErrorKind::InvalidInput => ConvertError::Safetensors {
                 file: file.clone(),
                 problem: source.to_string(),
@@ -334,22 +334,6 @@ fn widen(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
         ),
         _ => None,
     }
-}
-
-/// A file's bytes, mapped.
-#[allow(unsafe_code)]
-pub(crate) fn map_file(path: &Path) -> std::io::Result<Mmap> {
-    let file = File::open(path)?;
-    if file.metadata()?.len() == 0 {
-        let problem = "the file is empty";
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidInput,
-            problem,
-        ));
-    }
-    // SAFETY: the map is read-only. As with every map of a file, another process that cuts the
-    // file short while it is read ends this one with SIGBUS; it cannot make a read go elsewhere.
-    unsafe { Mmap::map(&file) }
 }
 
 /// Where the tensors are listed, and the shard of each if that is an index.

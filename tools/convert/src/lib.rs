@@ -29,6 +29,7 @@ mod golden;
 mod graph;
 mod head;
 mod layout;
+mod map;
 mod names;
 mod place;
 mod positions;
@@ -48,6 +49,7 @@ use palmtop::kernels;
 pub use atomic::write_atomically;
 pub use error::ConvertError;
 pub use formats::{ExpertRule, ExpertWeights};
+pub use map::map_file;
 pub use target::Target;
 
 use checkpoint::Checkpoint;

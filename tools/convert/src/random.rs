@@ -15,8 +15,9 @@ use crate::graph::{
     Activation, Attention, Block, Expert, Family, FeedForward, Graph, Head, Ids, Layer, Matrix,
     Mixture, Norm, NormKind, NormPosition, Projections, Router, Rule, Stack,
 };
+use crate::map::map_path;
 use crate::writer::{self, Extras};
-use crate::{ExpertWeights, Options, Weights, checkpoint, golden, layout, place, positions};
+use crate::{ExpertWeights, Options, Weights, golden, layout, place, positions};
 
 /// Sizes of a random model: PaLM's layers (attention and gated feed-forward side by side, shared
 /// key heads, rotary positions), each second one with a mixture of experts.
@@ -175,14 +176,15 @@ pub fn write(path: &Path, spec: &Spec) -> Result<(), ConvertError> {
         let format = format.unwrap_or(spec.weights.format());
         place::blob(&expert(spec, Some(index)), format, spec.layout)
     })?;
-    let image = checkpoint::map_file(first.path()).map_err(failed)?;
+    let image = map_path(first.path()).map_err(failed)?;
     let run = golden::run(&image)?;
     (extras.golden, extras.plan_arena) = (run.golden, run.plan_arena);
     let palm = Palm::parse(&image).map_err(ConvertError::SelfCheck)?;
     let last = pass(&extras, &mut |index| Ok(writer::blob_of(&palm, index)))?;
-    let image = checkpoint::map_file(last.path()).map_err(failed)?;
+    let image = map_path(last.path()).map_err(failed)?;
     let palm = Palm::parse(&image).map_err(ConvertError::SelfCheck)?;
-    palm.verify().map_err(ConvertError::SelfCheck)?;
+    palm.verify_with(crc32fast::hash)
+        .map_err(ConvertError::SelfCheck)?;
     crate::atomic::publish(last, path).map_err(failed)
 }
 

@@ -4,7 +4,7 @@
 
 use std::io::{Seek, SeekFrom, Write};
 
-use palmtop::format::{ALIGN, PAGE, Palm, TensorFormat, crc32};
+use palmtop::format::{ALIGN, PAGE, Palm, TensorFormat};
 
 use crate::error::ConvertError;
 use palmtop::kernels;
@@ -85,7 +85,11 @@ pub(crate) fn write<W: Write + Seek>(
         Ok(Section {
             offset,
             len: bytes.len() as u32,
-            crc: if bytes.is_empty() { 0 } else { crc32(bytes) },
+            crc: if bytes.is_empty() {
+                0
+            } else {
+                crc32fast::hash(bytes)
+            },
         })
     };
 

@@ -1,16 +1,19 @@
 /* A QEMU plugin that counts how often the guest loads each byte of some regions, and the
- * instructions of a function.
+ * instructions of a function, or those of kinds of functions.
  *
- *   -plugin watch.so,mark=ADDRESS,out=FILE[,regions=FILE][,function=ADDRESS]
+ *   -plugin watch.so,mark=ADDRESS,out=FILE[,regions=FILE][,function=ADDRESS][,kinds=FILE]
  *
  * Whenever the guest executes the instruction at the mark a phase ends and the counts begin anew;
  * the end of the run ends the last one. In the file of the regions each has a line "start length"
- * (decimal). What a phase writes:
+ * (decimal); in the file of kinds "start length kind", in the order of the starts. Functions of
+ * kind 0 (helpers) and 2 count for the kind that ran before. A kind of 100 and more stays until a
+ * function of kind 1 runs, whatever is called meanwhile. What a phase writes:
  *
  *   loads PHASE REGION SUM MOST      for each region of which a byte was loaded: the sum over its
  *                                    bytes, and the greatest count of one byte
  *   instructions PHASE ALL INSIDE    all that were executed, and those from an entry into the
  *                                    function to its return, whatever it calls included
+ *   kind PHASE KIND ALL HELPERS      instructions of a kind, and those of them in helpers
  *
  * The declarations below are the part of QEMU's plugin interface (qemu-plugin.h) that is used here;
  * distributions do not package that header everywhere.
@@ -39,6 +42,8 @@ typedef void (*mem_callback)(unsigned int cpu, qemu_plugin_meminfo_t info, uint6
 typedef void (*exit_callback)(qemu_plugin_id_t id, void *data);
 
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, tb_callback callback);
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, exec_callback callback,
+                                          int flags, void *data);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, exec_callback callback,
                                             int flags, void *data);
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *insn, mem_callback callback,
@@ -71,6 +76,17 @@ static uint64_t function, return_to, previous_end;
 static bool running;
 static uint64_t mark;
 static unsigned phase;
+
+enum { KINDS = 256, HELPER = 0, UNIT = 1, THROUGH = 2, OTHER = 3, STICKY = 100 };
+struct function {
+    uint64_t start;
+    uint64_t length;
+    unsigned kind;
+};
+static struct function *functions;
+static size_t function_count;
+static unsigned kind = UNIT;
+static uint64_t of_kind[KINDS], in_helpers[KINDS];
 static FILE *out;
 
 static void on_load(unsigned int cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data)
@@ -105,10 +121,48 @@ static void on_instruction(unsigned int cpu, void *data)
     inside += running;
 }
 
+/* Of a block, which lies in one function: its instructions and the function's kind. */
+static void on_block(unsigned int cpu, void *data)
+{
+    uint64_t packed = (uint64_t)(uintptr_t)data, count = packed >> 8;
+    unsigned next = packed & 255;
+    (void)cpu;
+    if (next != HELPER && next != THROUGH && (kind < STICKY || next == UNIT)) {
+        kind = next;
+    }
+    of_kind[kind] += count;
+    in_helpers[kind] += next == HELPER ? count : 0;
+    executed += count;
+}
+
+static unsigned kind_at(uint64_t address)
+{
+    size_t low_end = 0, high_end = function_count;
+    while (low_end < high_end) {
+        size_t middle = (low_end + high_end) / 2;
+        const struct function *found = functions + middle;
+        if (address < found->start) {
+            high_end = middle;
+        } else if (address >= found->start + found->length) {
+            low_end = middle + 1;
+        } else {
+            return found->kind;
+        }
+    }
+    return OTHER;
+}
+
 static void end_phase(void)
 {
     fprintf(out, "instructions %u %" PRIu64 " %" PRIu64 "\n", phase, executed, inside);
     executed = inside = 0;
+    for (unsigned i = 0; i < KINDS; i++) {
+        if (of_kind[i] > 0) {
+            fprintf(out, "kind %u %u %" PRIu64 " %" PRIu64 "\n", phase, i, of_kind[i],
+                    in_helpers[i]);
+        }
+        of_kind[i] = in_helpers[i] = 0;
+    }
     for (size_t i = 0; loaded && i < region_count; i++) {
         const uint32_t *bytes = counts + (regions[i].start - low);
         uint64_t sum = 0;
@@ -147,6 +201,11 @@ static void at_exit(qemu_plugin_id_t id, void *data)
 static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
     (void)id;
+    if (function_count > 0) {
+        uint64_t first = qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, 0));
+        uint64_t packed = (uint64_t)qemu_plugin_tb_n_insns(tb) << 8 | kind_at(first);
+        qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, CB_NO_REGS, (void *)(uintptr_t)packed);
+    }
     for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         uint64_t address = qemu_plugin_insn_vaddr(insn);
@@ -186,6 +245,25 @@ static int read_regions(const char *path)
     return counts ? 0 : -1;
 }
 
+static int read_kinds(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    struct function next;
+    if (!file) {
+        perror(path);
+        return -1;
+    }
+    while (fscanf(file, "%" SCNu64 " %" SCNu64 " %u", &next.start, &next.length, &next.kind) == 3) {
+        functions = realloc(functions, (function_count + 1) * sizeof *functions);
+        if (!functions || next.kind >= KINDS) {
+            return -1;
+        }
+        functions[function_count++] = next;
+    }
+    fclose(file);
+    return function_count > 0 ? 0 : -1;
+}
+
 __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id,
                                                                const void *info, int argc,
                                                                char **argv)
@@ -195,6 +273,8 @@ __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t 
     for (int i = 0; i < argc; i++) {
         if (strncmp(argv[i], "regions=", 8) == 0) {
             result = read_regions(argv[i] + 8);
+        } else if (strncmp(argv[i], "kinds=", 6) == 0) {
+            result = read_kinds(argv[i] + 6);
         } else if (strncmp(argv[i], "mark=", 5) == 0) {
             mark = strtoull(argv[i] + 5, NULL, 0);
         } else if (strncmp(argv[i], "function=", 9) == 0) {

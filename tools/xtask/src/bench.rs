@@ -1,90 +1,30 @@
-//! `cargo xtask bench`: the shipped model's speed on the host, and its instructions on the boards.
+//! `cargo xtask bench`: instructions on the emulated boards.
 
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use clap::Subcommand;
 
-use crate::boards::Board;
-use crate::emulate::{self, Input, Request, Source, Weights, grouped};
-use crate::{process, toolchain, workspace};
+use crate::{bench_kernels, bench_model, workspace};
 
 /// The shipped model.
 pub fn shipped() -> PathBuf {
     workspace::root().join("tools/zoo/g2p")
 }
 
-/// Options of `bench`.
-#[derive(clap::Args)]
-pub struct Args {
-    /// A .palm file or a checkpoint folder; the shipped model if absent.
-    model: Option<PathBuf>,
-    /// The text to run.
-    #[arg(long, default_value = "microcontroller")]
-    text: String,
-    /// The boards to count on.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "m0,m3,m4f,m7,m33,m55,rv32"
-    )]
-    boards: Vec<Board>,
-    /// Count on the boards only.
-    #[arg(long)]
-    skip_host: bool,
+/// What `bench` counts.
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Instructions of whole models, per token and per multiply-accumulate, by kind of work.
+    Model(bench_model::Args),
+    /// Instructions per multiply-accumulate of int8 products, beside CMSIS-NN's.
+    Kernels(bench_kernels::Args),
 }
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<()> {
-    let model = args.model.clone().unwrap_or_else(shipped);
-    let palm = emulate::palm_file(&model, Weights::Int8)?;
-    if !args.skip_host {
-        let mut command = Command::new(emulate::palmtop()?);
-        process::show(command.arg("bench").arg(&palm))?;
-    }
-    let toolchain = toolchain::find()?;
-    let request = Request {
-        inputs: vec![Input {
-            source: Source::Text(args.text.clone()),
-            forced: None,
-            logits: false,
-        }],
-        source: 32,
-        target: 48,
-        ..Request::default()
-    };
-    println!(
-        "{:<6}{:>16}{:>16}{:>12}{:>10}  (instructions under QEMU, not cycles)",
-        "board", "encoder", "per token", "arena", "stack"
-    );
-    let mut failed = 0;
-    for &board in &args.boards {
-        let limit = Duration::from_secs(600);
-        let result = board
-            .build(&toolchain)
-            .and_then(|firmware| emulate::start(board, &firmware, &palm, &request, limit));
-        match result {
-            Ok((report, _)) => {
-                let run = &report.runs[0];
-                println!(
-                    "{:<6}{:>16}{:>16}{:>12}{:>10}",
-                    board.name(),
-                    grouped(run.encoder_instructions),
-                    grouped(run.instructions_per_token()),
-                    grouped(report.arena_bytes),
-                    grouped(report.stack_bytes),
-                );
-            }
-            Err(error) => {
-                failed += 1;
-                println!("{:<6}{error:#}", board.name());
-            }
-        }
-    }
-    if failed > 0 {
-        bail!("{failed} boards failed")
-    } else {
-        Ok(())
+pub fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Model(args) => bench_model::run(args),
+        Bench::Kernels(args) => bench_kernels::run(args),
     }
 }

@@ -80,6 +80,14 @@ impl Board {
         }
     }
 
+    /// What `palmtop convert --target` calls the layout that this board reads fast.
+    pub fn layout_target(self) -> &'static str {
+        match self {
+            Self::M55 => "thumbv8.1m.main",
+            _ => self.target(),
+        }
+    }
+
     /// Where the model goes, and how many bytes there are. The same as in the board's `main.rs`.
     pub fn model_window(self) -> (u32, u64) {
         match self {
@@ -143,11 +151,20 @@ impl Board {
 
     /// As [`Board::build`], of the firmware that reads experts on demand.
     pub fn build_paged(self, toolchain: &Toolchain) -> Result<PathBuf> {
-        let built = self.build_with(toolchain, &["palmtop-firmware/paged"], &[])?;
-        // Beside the other one, which cargo would put into its place.
-        let paged = built.with_file_name(format!("{}-paged", self.folder()));
-        fs::copy(&built, &paged)?;
-        Ok(paged)
+        self.build_variant(toolchain, "paged")
+    }
+
+    /// As [`Board::build`], of the firmware that has no model but the kernels by themselves.
+    pub fn build_kernels(self, toolchain: &Toolchain) -> Result<PathBuf> {
+        self.build_variant(toolchain, "kernels")
+    }
+
+    /// The firmware with a feature, beside the other one, which cargo would put into its place.
+    fn build_variant(self, toolchain: &Toolchain, feature: &str) -> Result<PathBuf> {
+        let built = self.build_with(toolchain, &[&format!("palmtop-firmware/{feature}")], &[])?;
+        let variant = built.with_file_name(format!("{}-{feature}", self.folder()));
+        fs::copy(&built, &variant)?;
+        Ok(variant)
     }
 
     /// As [`Board::build`], with features and with further arguments for the linker.

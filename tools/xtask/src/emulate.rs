@@ -287,6 +287,11 @@ impl Weights {
 /// The .palm file for a model: itself, or what the `palmtop` command makes of a checkpoint folder,
 /// made anew when the folder or the command has changed.
 pub fn palm_file(model: &Path, weights: Weights) -> Result<PathBuf> {
+    palm_file_for(model, weights, None)
+}
+
+/// As [`palm_file`], laid out for a target.
+pub fn palm_file_for(model: &Path, weights: Weights, target: Option<&str>) -> Result<PathBuf> {
     let what = fs::metadata(model).with_context(|| model.display().to_string())?;
     if !what.is_dir() {
         return Ok(model.to_owned());
@@ -300,7 +305,9 @@ pub fn palm_file(model: &Path, weights: Weights) -> Result<PathBuf> {
     let folder = workspace::target().join("palm");
     fs::create_dir_all(&folder)?;
     let name = model.file_name().unwrap_or_default().to_string_lossy();
-    let file = folder.join(format!("{name}-{}.palm", weights.name()));
+    let layout = target.map(|target| format!("-{target}"));
+    let layout = layout.unwrap_or_default();
+    let file = folder.join(format!("{name}-{}{layout}.palm", weights.name()));
     if fs::metadata(&file)
         .and_then(|data| data.modified())
         .is_ok_and(|made| Some(made) > newest)
@@ -314,6 +321,9 @@ pub fn palm_file(model: &Path, weights: Weights) -> Result<PathBuf> {
         .arg("-o")
         .arg(&file)
         .args(["--weights", weights.name()]);
+    if let Some(target) = target {
+        convert.args(["--target", target]);
+    }
     let output = capture(&mut convert, Duration::from_secs(900))?;
     if !output.status.success() {
         bail!("{} does not convert:\n{}", model.display(), output.tail(10));

@@ -2,16 +2,23 @@
 //!
 //! Exit codes: 0 done, 1 something failed, 2 wrong usage.
 
+mod arm64;
 mod bench;
+mod bench_kernels;
+mod bench_model;
 mod board_tests;
 mod boards;
 mod c_example;
 mod elf;
 mod emulate;
 mod experts;
+mod hardware;
 mod host;
 mod instructions;
+mod kernels;
+mod kinds;
 mod loads;
+mod macs;
 mod models;
 mod new_tests;
 mod paged_tests;
@@ -47,8 +54,9 @@ enum Task {
     Emulate(emulate::Args),
     /// Compare the logits of words on emulated boards with the host's, bit for bit.
     Bits(board_tests::Args),
-    /// Time the shipped model on the host and count its instructions on the emulated boards.
-    Bench(bench::Args),
+    /// Count instructions on the emulated boards.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Count instructions per token with 4 and with 128 experts on an emulated board.
     Experts(experts::Args),
     /// Build a board's firmware and print where it is.
@@ -57,6 +65,8 @@ enum Task {
     Instructions(instructions::Args),
     /// Build the example in C for the emulated M4F and pronounce words with it.
     C(c_example::Args),
+    /// Build firmware for boards that one can buy, with the model, and print what of their memory it takes.
+    Boards(hardware::Args),
     /// Text size of the any-model firmware, by crate, from the linker's map.
     Size(size::Args),
 }
@@ -67,11 +77,12 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Emulate(args) => emulate::run(&args),
         Task::Bits(args) => board_tests::run(&args),
-        Task::Bench(args) => bench::run(&args),
+        Task::Bench(bench) => bench::run(&bench),
         Task::Experts(args) => experts::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
         Task::Instructions(args) => instructions::run(&args),
         Task::C(args) => c_example::run(&args),
+        Task::Boards(args) => hardware::run(&args),
         Task::Size(args) => size::run(&args),
     };
     match result {

@@ -35,13 +35,18 @@ pub const SWITCH: Tiny = Tiny {
 
 /// The .palm file of a checkpoint of these sizes, made anew when they have changed.
 pub fn switch(name: &str, sizes: &Tiny, weights: Weights) -> Result<PathBuf> {
+    emulate::palm_file(&checkpoint(name, sizes)?, weights)
+}
+
+/// The folder of a checkpoint of these sizes, made anew when they have changed.
+pub fn checkpoint(name: &str, sizes: &Tiny) -> Result<PathBuf> {
     let folder = folder().join("checkpoints").join(name);
     let (stamp, made) = (folder.join("sizes.txt"), format!("{sizes:?}"));
     if fs::read_to_string(&stamp).ok().as_ref() != Some(&made) {
         sizes.write(&folder);
         fs::write(&stamp, made)?;
     }
-    emulate::palm_file(&folder, weights)
+    Ok(folder)
 }
 
 /// The .palm file that the converter's example `random_experts` makes with these arguments.

@@ -68,19 +68,6 @@ pub fn capture(command: &mut Command, limit: Duration) -> Result<Output> {
     })
 }
 
-/// Runs a program to its end with its output shown; an error unless it succeeds.
-pub fn show(command: &mut Command) -> Result<()> {
-    let name = shown(command);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start `{name}`"))?;
-    if !status.success() {
-        bail!("`{name}` failed ({status})");
-    }
-    Ok(())
-}
-
 /// The program and its arguments as one would type them.
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
@@ -107,12 +94,31 @@ pub fn runs(program: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// Whether a program lies in a folder of the path: for one that cannot be asked for its version.
+pub fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let name = format!("{program}{}", env::consts::EXE_SUFFIX);
+    env::split_paths(&path).any(|folder| folder.join(&name).is_file())
+}
+
 /// The host's cargo: the one that runs this program, or the one on the path.
 pub fn host_cargo() -> Command {
     let mut command = Command::new(host_cargo_path());
     clean(&mut command);
     command.current_dir(crate::workspace::root());
     command.env("CARGO_TARGET_DIR", crate::workspace::target());
+    command
+}
+
+/// The compiler that belongs to [`host_cargo`].
+pub fn host_rustc() -> Command {
+    let beside = host_cargo_path().with_file_name("rustc");
+    let mut command = Command::new(match beside.is_file() {
+        true => beside,
+        false => PathBuf::from("rustc"),
+    });
+    clean(&mut command);
+    command.current_dir(crate::workspace::root());
     command
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::arm64;
 use crate::process;
 use crate::toolchain::{self, TARGETS};
 
@@ -24,6 +25,9 @@ pub const C_COMPILER: (&str, &str) = ("arm-none-eabi-gcc", "gcc-arm-none-eabi");
 /// Debian's packages with which `core` can be built from source.
 const SOURCE_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 
+/// The linker with which an overflow of the stack is a fault on the boards that one can buy.
+const FLIP_LINK: &str = "flip-link";
+
 /// Browsers in which the page of `palmtop report` is tested, and Debian's packages for one.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 const BROWSER_PACKAGES: [&str; 2] = ["chromium", "fonts-dejavu-core"];
@@ -41,6 +45,11 @@ pub fn run(args: &Args) -> Result<()> {
     if toolchain::search().is_none() && !args.check {
         add_targets();
     }
+    // Not where rustup could not give the boards' targets: it would only be waited for again.
+    let rustup_serves = toolchain::search().is_some_and(|found| !found.is_from_source());
+    if rustup_serves && !arm64::has_target() && !args.check && process::runs("rustup") {
+        rustup(RUSTUP_PATIENCE, &[arm64::TARGET]);
+    }
     let mut wanted: Vec<&str> = Vec::new();
     if toolchain::search().is_none() {
         wanted.extend(SOURCE_PACKAGES);
@@ -54,11 +63,17 @@ pub fn run(args: &Args) -> Result<()> {
     if !process::runs(C_COMPILER.0) {
         wanted.push(C_COMPILER.1);
     }
+    if arm64::has_target() && !process::runs(arm64::EMULATOR.0) {
+        wanted.push(arm64::EMULATOR.1);
+    }
     if !BROWSERS.iter().any(|program| process::runs(program)) {
         wanted.extend(BROWSER_PACKAGES);
     }
     if !wanted.is_empty() && !args.check {
         install(&wanted);
+    }
+    if !process::on_path(FLIP_LINK) && !args.check {
+        install_flip_link();
     }
     report()
 }
@@ -96,6 +111,25 @@ fn report() -> Result<()> {
             C_COMPILER.0, C_COMPILER.1
         ));
     }
+    match (arm64::has_target(), process::runs(arm64::EMULATOR.0)) {
+        (true, true) => println!(
+            "arm64    {}, emulated by {}",
+            arm64::TARGET,
+            arm64::EMULATOR.0
+        ),
+        _ => println!(
+            "arm64    none: the kernels of 64-bit Arm will not be tested. `rustup target add {}`, \
+             and Debian's {}",
+            arm64::TARGET,
+            arm64::EMULATOR.1
+        ),
+    }
+    match process::on_path(FLIP_LINK) {
+        true => println!("linker   {FLIP_LINK}"),
+        false => println!(
+            "linker   no {FLIP_LINK}: boards will be linked without it. `cargo install {FLIP_LINK}`"
+        ),
+    }
     match BROWSERS.iter().find(|program| process::runs(program)) {
         Some(program) => println!("browser  {program}"),
         None => println!(
@@ -115,32 +149,46 @@ fn add_targets() {
     if !process::runs("rustup") {
         return;
     }
-    let rustup = |limit: Duration, targets: &[&str]| {
-        println!(
-            "rustup target add {} (at most {} s)",
-            targets.join(" "),
-            limit.as_secs()
-        );
-        let mut command = Command::new("rustup");
-        process::clean(&mut command);
-        command
-            .args(["target", "add"])
-            .args(targets)
-            .env("RUSTUP_MAX_RETRIES", "1")
-            .current_dir(crate::workspace::root());
-        match process::capture(&mut command, limit) {
-            Ok(output) if output.status.success() => true,
-            Ok(output) => {
-                println!("  rustup could not: {}", output.tail(1));
-                false
-            }
-            Err(_) => {
-                println!("  rustup got no answer");
-                false
-            }
-        }
-    };
     let _ = rustup(RUSTUP_PATIENCE, &TARGETS[..1]) && rustup(5 * RUSTUP_PATIENCE, &TARGETS[1..]);
+}
+
+/// `rustup target add`; whether that went well in time.
+fn rustup(limit: Duration, targets: &[&str]) -> bool {
+    println!(
+        "rustup target add {} (at most {} s)",
+        targets.join(" "),
+        limit.as_secs()
+    );
+    let mut command = Command::new("rustup");
+    process::clean(&mut command);
+    command
+        .args(["target", "add"])
+        .args(targets)
+        .env("RUSTUP_MAX_RETRIES", "1")
+        .current_dir(crate::workspace::root());
+    match process::capture(&mut command, limit) {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            println!("  rustup could not: {}", output.tail(1));
+            false
+        }
+        Err(_) => {
+            println!("  rustup got no answer");
+            false
+        }
+    }
+}
+
+/// Builds flip-link from crates.io; boards link without it too.
+fn install_flip_link() {
+    println!("cargo install {FLIP_LINK}");
+    let mut command = process::host_cargo();
+    command.args(["install", "--locked", "--quiet", FLIP_LINK]);
+    match process::capture(&mut command, Duration::from_secs(300)) {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => println!("  cargo could not: {}", output.tail(1)),
+        Err(error) => println!("  {error:#}"),
+    }
 }
 
 /// Installs Debian packages where that needs no password.

@@ -207,6 +207,8 @@ fn crate_of(symbol: &str) -> &str {
         name = shorter.trim_start_matches(['<', '(', '[']);
     }
     match name.find("::") {
+        // Of kernels in assembly.
+        None if name.starts_with("palmtop_") && name != "palmtop_mark" => "palmtop",
         Some(end) => &name[..end],
         None if name.starts_with("__aeabi_")
             || name.starts_with("mem")

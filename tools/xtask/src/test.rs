@@ -2,7 +2,7 @@
 
 use std::io::{Write, stdout};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -11,8 +11,8 @@ use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{
-    board_tests, c_example, experts, loads, new_tests, paged_tests, panic_free, setup, size,
-    workspace,
+    arm64, board_tests, c_example, experts, hardware, kernels, loads, new_tests, paged_tests,
+    panic_free, setup, size, workspace,
 };
 
 /// Longest that one step may take.
@@ -37,6 +37,12 @@ pub struct Args {
     /// Words for which the emulated M4F and M3 must give the host's bits.
     #[arg(long, default_value_t = 5)]
     words: usize,
+    /// Build every board that one can buy, and not only the one whose turn it is.
+    #[arg(long)]
+    every_board: bool,
+    /// Whose turn it is: a number, modulo the boards. As many as there are commits if absent.
+    #[arg(long)]
+    turn: Option<usize>,
     /// Only the steps whose names contain this.
     #[arg(long)]
     only: Option<String>,
@@ -95,10 +101,12 @@ pub fn run(args: &Args) -> Result<()> {
         steps.step("the core, overflow checked", checked_tests);
     }
     if !args.skip_boards {
+        steps.step("kernels on 64-bit Arm", arm64::test);
         let toolchain = toolchain::find()?;
         boards(&mut steps, &toolchain, args.words);
         expert_steps(&mut steps, &toolchain);
-        projects(&mut steps, &toolchain);
+        projects(&mut steps, &toolchain, args);
+        products(&mut steps, &toolchain, args)?;
     }
     println!("{:.0} s in all", start.elapsed().as_secs_f64());
     for name in &steps.failed {
@@ -118,6 +126,11 @@ fn lints(steps: &mut Steps) {
         let mut command = process::host_cargo();
         command.args(["fmt", "--all", "--check"]);
         quiet(command.current_dir(workspace::root().join("boards")))?;
+        for board in hardware::table()? {
+            let mut command = process::host_cargo();
+            command.args(["fmt", "--all", "--check"]);
+            quiet(command.current_dir(board.folder()))?;
+        }
         Ok(Note::new())
     });
     steps.step("lints", || {
@@ -216,6 +229,11 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
         Ok(Note::new())
     });
     for board in Board::ALL {
+        steps.step(&format!("kernels on {}", board.name()), || {
+            kernels::check(board, toolchain, 1)
+        });
+    }
+    for board in Board::ALL {
         steps.step(&format!("tiny models on {}", board.name()), || {
             board_tests::tiny_models(board, toolchain)
         });
@@ -240,23 +258,54 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
     });
 }
 
-/// Projects of `palmtop new`: those for the emulator answer as the host does; one of those for real
-/// boards, another one each day, builds and links. With `--only "project for"` all of them.
-fn projects(steps: &mut Steps, toolchain: &Toolchain) {
+/// Projects of `palmtop new`: those for the emulator answer as the host does; those for real
+/// boards build and link, in turns.
+fn projects(steps: &mut Steps, toolchain: &Toolchain, args: &Args) {
     for board in new_tests::EMULATED {
         steps.step(&format!("project for {}", board.name()), || {
             new_tests::answers(board, toolchain)
         });
     }
-    let all = steps.only.is_some();
-    let day = SystemTime::now().duration_since(UNIX_EPOCH);
-    let day = day.map_or(0, |time| time.as_secs() / (24 * 60 * 60)) as usize;
-    let boards = new_tests::REAL.iter().enumerate();
-    for (_, board) in boards.filter(|(i, _)| all || day % new_tests::REAL.len() == *i) {
+    let turn = args.turn.unwrap_or_else(commits) % new_tests::REAL.len();
+    for (number, board) in new_tests::REAL.iter().enumerate() {
+        if !args.every_board && number != turn {
+            continue;
+        }
         steps.step(&format!("project for {}", board.name), || {
             new_tests::links(board, toolchain)
         });
     }
+}
+
+/// Boards that one can buy: a HAL takes minutes to build, so they take turns.
+fn products(steps: &mut Steps, toolchain: &Toolchain, args: &Args) -> Result<()> {
+    let products = hardware::table()?;
+    let turn = args.turn.unwrap_or_else(commits) % products.len();
+    for (number, product) in products.iter().enumerate() {
+        if args.every_board || number == turn {
+            steps.step(&format!("firmware for {}, linked", product.name), || {
+                product.build(toolchain)?;
+                Ok(Note::new())
+            });
+        }
+    }
+    steps.step("what the boards share", || {
+        let mut command = process::host_cargo();
+        command.args(["test", "--release"]);
+        quiet(command.current_dir(workspace::root().join("boards/support")))?;
+        Ok(Note::new())
+    });
+    Ok(())
+}
+
+/// How many commits there are; 0 where git cannot say.
+fn commits() -> usize {
+    let mut git = Command::new("git");
+    git.args(["rev-list", "--count", "HEAD"])
+        .current_dir(workspace::root());
+    let output = process::capture(&mut git, Duration::from_secs(30));
+    let count = output.map(|output| output.stdout.trim().parse());
+    count.ok().and_then(Result::ok).unwrap_or(0)
 }
 
 /// Experts: read on demand, and read no more often than need be.

@@ -1,5 +1,5 @@
 //! Watches an emulated run from outside, with a plugin of QEMU (`plugin/watch.c`): loads of experts'
-//! bytes, and the instructions of one function.
+//! bytes, the instructions of one function, and those of kinds of functions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,24 @@ pub enum Watched {
     Experts,
     /// Instructions of the function whose mangled name has all of these parts.
     Function(&'static [&'static str]),
+    /// Instructions by kind of function, which a mangled name gives (see the plugin).
+    Kinds(fn(&str) -> u8),
 }
+
+/// Kind of functions that count for the kind of what ran before them, and on the side.
+pub const HELPER: u8 = 0;
+
+/// Kind of functions that end a kind of [`STICKY`] and more.
+pub const UNIT: u8 = 1;
+
+/// Kind of functions that count for the kind of what ran before them.
+pub const THROUGH: u8 = 2;
+
+/// Kind of functions with no other.
+pub const OTHER: u8 = 3;
+
+/// Kinds from here on stay until a function of kind [`UNIT`] runs.
+pub const STICKY: u8 = 100;
 
 /// What happened from one mark to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +56,8 @@ pub struct Phase {
     pub instructions: u64,
     /// Those of the function that was watched, whatever it calls included.
     pub inside: u64,
+    /// Kind, its instructions, and those of them in helpers.
+    pub kinds: Vec<(u8, u64, u64)>,
 }
 
 /// How often an expert's bytes were loaded.
@@ -67,7 +86,7 @@ pub fn run(
     };
     let plugin = plugin()?;
     let scratch = |what: &str| plugin.with_file_name(format!("{what}-{}.txt", std::process::id()));
-    let (regions, out) = (scratch("regions"), scratch("out"));
+    let (regions, kinds, out) = (scratch("regions"), scratch("kinds"), scratch("out"));
     let mark = address(&[MARK])?;
     let mut argument = format!("{},mark={mark:#x},out={}", plugin.display(), out.display());
     let mut experts = 0;
@@ -84,12 +103,21 @@ pub fn run(
             fs::write(&regions, lines)?;
             argument += &format!(",regions={}", regions.display());
         }
+        Watched::Kinds(kind_of) => {
+            let functions = elf::functions(&program);
+            let lines = functions.iter().map(|function| {
+                let kind = kind_of(&function.name);
+                format!("{} {} {kind}\n", function.start, function.length)
+            });
+            fs::write(&kinds, lines.collect::<String>())?;
+            argument += &format!(",kinds={}", kinds.display());
+        }
         Watched::Function(parts) => argument += &format!(",function={:#x}", address(parts)?),
     }
     let (arguments, limit) = (["-plugin".to_owned(), argument], Duration::from_secs(900));
     let result = emulate::start_with(board, firmware, model, request, limit, &arguments);
     let text = fs::read_to_string(&out).unwrap_or_default();
-    for file in [&regions, &out] {
+    for file in [&regions, &kinds, &out] {
         let _ = fs::remove_file(file);
     }
     result.context("with QEMU's plugin that watches the run")?;
@@ -158,6 +186,7 @@ fn parse(text: &str, experts: usize) -> Result<Vec<Phase>> {
             ("instructions", &[all, inside]) => {
                 (phase.instructions, phase.inside) = (all, inside);
             }
+            ("kind", &[kind, all, helpers]) => phase.kinds.push((kind as u8, all, helpers)),
             ("loads", &[expert, bytes, most]) => {
                 let loads = phase.loads.get_mut(expert as usize).ok_or_else(bad)?;
                 let most = most as u32;
@@ -178,10 +207,11 @@ mod tests {
 
     #[test]
     fn what_the_plugin_writes() {
-        let text = "instructions 0 9 0\nloads 0 1 64 2\ninstructions 1 7 3\nend 2\n";
+        let text = "instructions 0 9 0\nkind 0 3 8 2\nloads 0 1 64 2\ninstructions 1 7 3\nend 2\n";
         let phases = parse(text, 2).unwrap();
         assert_eq!(phases.len(), 2);
         assert_eq!(phases[0].loads[1], Loads { bytes: 64, most: 2 });
+        assert_eq!(phases[0].kinds, [(3, 8, 2)]);
         assert_eq!((phases[1].instructions, phases[1].inside), (7, 3));
         assert_eq!(phases[1].loads, [Loads::default(); 2]);
         for bad in [

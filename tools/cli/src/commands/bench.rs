@@ -1,15 +1,15 @@
 //! `palmtop bench`: how fast the core runs on this machine.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use palmtop::Limits;
-use palmtop::generate::argmax;
 use serde::Serialize;
 
-use crate::args::ModelArgs;
-use crate::engine::{Engine, limits};
+use crate::args::{ModelArgs, ThreadArgs};
+use crate::cases::{Case, Plan};
+use crate::engine::Engine;
 use crate::experts::PagingReport;
 use crate::model_file::Image;
 use crate::out;
@@ -18,21 +18,17 @@ use crate::units::{bytes, count};
 
 const EXAMPLES: &str = "Examples:
   palmtop bench model.palm
-  palmtop bench checkpoint/ --weights f16 --json
+  palmtop bench model.palm 10 --json
+  palmtop bench checkpoint/ --weights f16
 
-Times are medians of several rounds on this machine, with the portable core and one thread. They
-say nothing of a microcontroller.";
+enc128 encodes a source of 128 tokens, up to the encoder's states. dec64@32 generates 64 tokens after a
+source of 32: keys and values of cross-attention, then the most likely token each time, the end token
+left out. A model with fewer positions runs shorter cases, whose names say so. Each case has a
+round more than is counted.
 
-/// Lengths of source that are timed, as far as the model takes them.
-const SOURCES: [u32; 3] = [8, 32, 128];
-/// Decoder steps of a round, as far as the model takes them.
-const STEPS: u32 = 32;
-/// Source tokens behind the decoder steps.
-const DECODER_SOURCE: u32 = 32;
-/// Fewest rounds of a measurement.
-const ROUNDS: usize = 5;
-/// Rounds go on until this time is used.
-const ENOUGH: Duration = Duration::from_millis(600);
+With --json each line is an object with the name of its case and the milliseconds of its rounds;
+`load` is the time until the model can compute, and `all`, the last, is the whole run's and has the
+rest. Times are of this machine, and say nothing of a microcontroller.";
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -41,88 +37,90 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
-    /// Print one JSON object
+    #[command(flatten)]
+    threads: ThreadArgs,
+
+    /// Rounds of each case [default: as many as fit in 0.6 s, at least 5]
+    #[arg(value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    rounds: Option<u32>,
+
+    /// Print a JSON object on a line for each case
     #[arg(long)]
     json: bool,
 }
 
-/// What was measured.
+/// The line of a case that has nothing but times.
+#[derive(Debug, Serialize)]
+struct Timed {
+    case: &'static str,
+    ms: [f64; 1],
+}
+
+/// What there is to know besides the cases.
 #[derive(Debug, Serialize)]
 struct Bench {
+    #[serde(flatten)]
+    timed: Timed,
     model: String,
     file_bytes: usize,
-    load_ms: f64,
-    encode: Vec<Encode>,
-    decode: Decode,
+    threads: usize,
     /// Whether this machine computes the bits of the file's golden pair; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     golden_bits: Option<bool>,
     /// What was read in all rounds together, if experts are read from the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     paging: Option<PagingReport>,
-}
-
-#[derive(Debug, Serialize)]
-struct Encode {
-    source: u32,
-    median_ms: f64,
-    tokens_per_second: f64,
-    rounds: usize,
-    arena_bytes: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct Decode {
-    source: u32,
-    steps: u32,
-    median_ms_per_token: f64,
-    tokens_per_second: f64,
-    rounds: usize,
-    arena_bytes: usize,
+    /// Most memory that the command had at a time, mapped files included; absent where the system
+    /// does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_bytes: Option<u64>,
+    /// How the cases differ from those that other engines run.
+    notes: Vec<String>,
 }
 
 /// Measures and tells.
 pub fn bench(args: &Args) -> Result<ExitCode> {
+    let threads = args.threads.start();
     let start = Instant::now();
     let image = Image::load(&args.model)?;
     let mut engine = Engine::new(&image)?;
-    let load = start.elapsed();
-
-    let h = *engine.header();
-    let within = |n: u32, most: u32| if most > 0 { n.min(most) } else { n };
-    let mut sources: Vec<u32> = SOURCES.iter().map(|n| within(*n, h.max_source)).collect();
-    sources.dedup();
-    if h.decoder_only {
-        sources.clear();
-    }
-    let mut encode = Vec::new();
-    for source in sources {
-        encode.push(time_encoder(&mut engine, source)?);
-    }
-    let source = if h.decoder_only {
-        0
-    } else {
-        within(DECODER_SOURCE, h.max_source)
+    let load = Timed {
+        case: "load",
+        ms: [milliseconds(start)],
     };
-    let decode = time_decoder(&mut engine, source, within(STEPS, h.max_target))?;
-    // A round more was run of each than counts.
-    let encoded = |e: &Encode| e.source as usize * (e.rounds + 1);
-    let tokens = encode.iter().map(encoded).sum::<usize>()
-        + (decode.source + decode.steps) as usize * (decode.rounds + 1);
-    let paging = engine.paging().map(|paging| paging.over(tokens));
+    if args.json {
+        out::json(&load)?;
+    }
+    let plan = Plan::of(engine.header());
+    let rounds = args.rounds.map(|rounds| rounds as usize);
+    let mut cases = Vec::new();
+    plan.run(&mut engine, rounds, |case| {
+        if args.json {
+            out::json(&case)?;
+        }
+        cases.push(case);
+        Ok(())
+    })?;
+    let decoder_only = engine.header().decoder_only;
+    let tokens = cases.iter().map(|case| case.all_tokens(decoder_only)).sum();
     let bench = Bench {
         model: image.path().display().to_string(),
         file_bytes: engine.header().total_len as usize,
-        load_ms: milliseconds(load),
-        encode,
-        decode,
+        threads,
+        paging: engine.paging().map(|paging| paging.over(tokens)),
         golden_bits: golden(&mut engine)?,
-        paging,
+        peak_memory_bytes: peak_memory(),
+        notes: plan.notes,
+        timed: Timed {
+            case: "all",
+            ms: [milliseconds(start)],
+        },
     };
     if args.json {
-        out::pretty_json(&bench)?;
+        out::json(&bench)?;
     } else {
-        out::print(&text(&bench, image.is_converted()))?;
+        let load = (load.ms[0], image.is_converted());
+        out::print(&text(&bench, &cases, load))?;
     }
     Ok(if bench.golden_bits == Some(false) {
         ExitCode::FAILURE
@@ -152,133 +150,62 @@ fn golden(engine: &mut Engine<'_>) -> Result<Option<bool>> {
     }
 }
 
-/// Ids spread over the vocabulary, the same in every run.
-fn ids(n: u32, vocab: u32) -> Vec<u32> {
-    (0..n)
-        .map(|i| i.wrapping_mul(2_654_435_761).wrapping_add(7) % vocab)
-        .collect()
+/// The greatest resident set so far, where Linux tells it.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
 }
 
-fn time_encoder(engine: &mut Engine<'_>, source: u32) -> Result<Encode> {
-    let h = *engine.header();
-    let ids = ids(source, h.vocab);
-    let (limits, _) = limits(&h, ids.len(), 1)?;
-    let times = rounds(|| {
-        let mut session = engine.session(limits)?;
-        let start = Instant::now();
-        let mut encoded = session.encode(&ids)?;
-        std::hint::black_box(encoded.hidden());
-        Ok(start.elapsed())
-    })?;
-    let seconds = median(&times);
-    Ok(Encode {
-        source,
-        median_ms: seconds * 1e3,
-        tokens_per_second: f64::from(source) / seconds,
-        rounds: times.len(),
-        arena_bytes: engine.model().arena_bytes(limits),
-    })
+fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
 }
 
-fn time_decoder(engine: &mut Engine<'_>, source: u32, steps: u32) -> Result<Decode> {
-    let h = *engine.header();
-    let ids = ids(source, h.vocab);
-    let limits = Limits {
-        source,
-        target: steps,
-        beams: 1,
-    };
-    let times = rounds(|| {
-        let mut session = engine.session(limits)?;
-        let mut decoder = if h.decoder_only {
-            session.decoder_only()?
-        } else {
-            session.encode(&ids)?.decoder()
-        };
-        let mut id = h.decoder_start;
-        let start = Instant::now();
-        for _ in 0..steps {
-            id = argmax(decoder.step(id)?);
-        }
-        Ok(start.elapsed())
-    })?;
-    let seconds = median(&times) / f64::from(steps);
-    Ok(Decode {
-        source,
-        steps,
-        median_ms_per_token: seconds * 1e3,
-        tokens_per_second: 1.0 / seconds,
-        rounds: times.len(),
-        arena_bytes: engine.model().arena_bytes(limits),
-    })
-}
-
-/// Times of several rounds, after one that is thrown away.
-fn rounds(mut round: impl FnMut() -> Result<Duration>) -> Result<Vec<Duration>> {
-    round()?;
-    let start = Instant::now();
-    let mut times = Vec::new();
-    while times.len() < ROUNDS || start.elapsed() < ENOUGH {
-        times.push(round()?);
-    }
-    Ok(times)
-}
-
-/// The median in seconds, never zero.
-fn median(times: &[Duration]) -> f64 {
-    let mut seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
-    seconds.sort_by(f64::total_cmp);
-    seconds
-        .get(seconds.len() / 2)
-        .copied()
-        .unwrap_or(0.0)
-        .max(1e-9)
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
-fn text(bench: &Bench, converted: bool) -> String {
-    let mut table = Table::new(&["", ">median", ">tokens/s", ">rounds", ">arena"]);
-    for e in &bench.encode {
+fn text(bench: &Bench, cases: &[Case], (load, converted): (f64, bool)) -> String {
+    let mut table = Table::new(&["", ">best", ">median", ">tokens/s", ">rounds", ">arena"]);
+    for case in cases {
         table.row([
-            format!("encode {} tokens", e.source),
-            format!("{:.3} ms", e.median_ms),
-            format!("{:.0}", e.tokens_per_second),
-            e.rounds.to_string(),
-            bytes(e.arena_bytes as u64),
+            case.case.clone(),
+            format!("{:.3} ms", case.best()),
+            format!("{:.3} ms", case.median()),
+            format!(
+                "{:.0}",
+                f64::from(case.tokens) * 1e3 / case.median().max(1e-6)
+            ),
+            case.ms.len().to_string(),
+            bytes(case.arena_bytes as u64),
         ]);
     }
-    let d = &bench.decode;
-    table.row([
-        match d.source {
-            0 => format!("decode a token (of {})", d.steps),
-            source => format!("decode a token (of {}, source {source})", d.steps),
-        },
-        format!("{:.3} ms", d.median_ms_per_token),
-        format!("{:.0}", d.tokens_per_second),
-        d.rounds.to_string(),
-        bytes(d.arena_bytes as u64),
-    ]);
     let golden = match bench.golden_bits {
         Some(true) => "  golden pair: the same bits as in the file\n",
         Some(false) => "  golden pair: OTHER bits than in the file\n",
         None => "",
     };
-    let load = if converted {
+    let how = if converted {
         "converted and checked"
     } else {
         "read and checked"
     };
+    let threads = match bench.threads {
+        1 => String::new(),
+        threads => format!(", {threads} threads"),
+    };
     let paging = bench
         .paging
         .map_or(String::new(), |paging| format!("  {}\n", paging.text()));
+    let memory = bench.peak_memory_bytes.map_or(String::new(), |peak| {
+        format!("  memory: {} at most, the file included\n", bytes(peak))
+    });
+    let notes: String = bench
+        .notes
+        .iter()
+        .map(|n| format!("  note: {n}\n"))
+        .collect();
     format!(
-        "{}: {} bytes, {load} in {:.1} ms\n{}{golden}{paging}",
+        "{}: {} bytes, {how} in {load:.1} ms{threads}\n{}{golden}{paging}{memory}{notes}",
         bench.model,
         count(bench.file_bytes as u64),
-        bench.load_ms,
         table.render()
     )
 }

@@ -56,6 +56,12 @@ impl Ran {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).expect("stdout is JSON")
     }
+
+    /// The lines of stdout, each as JSON.
+    pub fn lines(&self) -> Vec<Value> {
+        let json = |line| serde_json::from_str(line).expect("every line is JSON");
+        self.stdout.lines().map(json).collect()
+    }
 }
 
 /// Runs `palmtop` with these arguments.

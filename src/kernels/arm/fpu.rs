@@ -1,0 +1,170 @@
+//! Float rows on cores with a single-precision FPU: Cortex-M4F, M7, M33, M55.
+#![allow(unsafe_code)]
+
+use crate::kernels::float::{LANES, tree, widen};
+use crate::kernels::integer::BATCH;
+
+core::arch::global_asm!(include_str!("fpu.S"), options(raw));
+
+/// What the kernels for several rows are told of their shape.
+#[repr(C)]
+pub struct Shape {
+    /// Bytes from row to row.
+    pitch: usize,
+    /// Rows.
+    rows: usize,
+    /// Times [`CHUNK`] weights.
+    chunks: usize,
+}
+
+/// Weights that stay in registers while they meet every row.
+const CHUNK: usize = 16;
+
+unsafe extern "C" {
+    fn palmtop_fpu_dot(lanes: *mut f32, a: *const f32, b: *const f32, eights: usize);
+    fn palmtop_fpu_dot_f16(lanes: *mut f32, a: *const f32, b: *const u16, eights: usize);
+    fn palmtop_fpu_rows(lanes: *mut f32, x: *const f32, w: *const f32, shape: &Shape);
+    fn palmtop_fpu_rows_f16(lanes: *mut f32, x: *const f32, w: *const u16, shape: &Shape);
+}
+
+/// Weights of either format: one function for both takes half the flash of two.
+#[derive(Clone, Copy)]
+enum Weights<'w> {
+    F32(&'w [f32]),
+    F16(&'w [u16]),
+}
+
+impl Weights<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(weights) => weights.len(),
+            Self::F16(weights) => weights.len(),
+        }
+    }
+
+    /// Whether they begin at a multiple of 4: several registers at once are loaded only from there.
+    fn is_aligned(&self) -> bool {
+        match self {
+            Self::F32(_) => true,
+            Self::F16(weights) => weights.as_ptr().addr() % 4 == 0,
+        }
+    }
+
+    /// Copies up to eight weights from `first` on as floats. They are read once, since flash is slow;
+    /// a call that stays one keeps the compiler from reading them for every row.
+    #[inline(never)]
+    fn near(&self, first: usize, near: &mut [f32; LANES]) -> usize {
+        let rest = self.len().saturating_sub(first).min(LANES);
+        for (index, near) in near.iter_mut().enumerate().take(rest) {
+            let index = first.saturating_add(index);
+            *near = match self {
+                Self::F32(weights) => weights.get(index).copied().unwrap_or(0.0),
+                Self::F16(weights) => widen(weights.get(index).copied().unwrap_or(0)),
+            };
+        }
+        rest
+    }
+}
+
+/// [`float::dot`](crate::kernels::float::dot).
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    one(a, Weights::F32(b))
+}
+
+/// [`float::dot_f16`](crate::kernels::float::dot_f16).
+pub fn dot_f16(a: &[f32], b: &[u16]) -> f32 {
+    one(a, Weights::F16(b))
+}
+
+/// [`float::dot_rows`](crate::kernels::float::dot_rows).
+pub fn dot_rows(rows: &[f32], stride: usize, weights: &[f32], sums: &mut [f32]) {
+    several(rows, stride, Weights::F32(weights), sums);
+}
+
+/// [`float::dot_rows_f16`](crate::kernels::float::dot_rows_f16).
+pub fn dot_rows_f16(rows: &[f32], stride: usize, weights: &[u16], sums: &mut [f32]) {
+    several(rows, stride, Weights::F16(weights), sums);
+}
+
+#[inline(never)]
+fn one(a: &[f32], b: Weights<'_>) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let count = a.len().min(b.len());
+    let mut done = 0;
+    if count >= LANES && b.is_aligned() {
+        let eights = count / LANES;
+        done = eights.wrapping_mul(LANES);
+        let (lanes, a) = (lanes.as_mut_ptr(), a.as_ptr());
+        // SAFETY: `done` values, no more than either slice has; they begin at a multiple of 4.
+        unsafe {
+            match b {
+                Weights::F32(b) => palmtop_fpu_dot(lanes, a, b.as_ptr(), eights),
+                Weights::F16(b) => palmtop_fpu_dot_f16(lanes, a, b.as_ptr(), eights),
+            }
+        }
+    }
+    while done < count {
+        let mut near = [0.0; LANES];
+        let rest = b.near(done, &mut near);
+        add(
+            &mut lanes,
+            a.get(done..).unwrap_or_default(),
+            near.get(..rest).unwrap_or_default(),
+        );
+        done = done.saturating_add(LANES);
+    }
+    tree(lanes)
+}
+
+#[inline(never)]
+fn several(rows: &[f32], stride: usize, weights: Weights<'_>, sums: &mut [f32]) {
+    let mut lanes = [[0.0f32; LANES]; BATCH];
+    let count = sums.len().min(BATCH);
+    let chunks = weights.len() / CHUNK;
+    let last = stride.checked_mul(count.wrapping_sub(1));
+    let needed = last.and_then(|last| last.checked_add(chunks.wrapping_mul(CHUNK)));
+    let mut done = 0;
+    if chunks > 0 && needed.is_some_and(|needed| needed <= rows.len()) && weights.is_aligned() {
+        done = chunks.wrapping_mul(CHUNK);
+        let shape = Shape {
+            pitch: stride.wrapping_mul(4),
+            rows: count,
+            chunks,
+        };
+        let (lanes, x) = (lanes.as_mut_ptr().cast(), rows.as_ptr());
+        // SAFETY: `done` weights are there, and as many values in each of `count` rows, `stride`
+        // apart, the last of which ends within `rows`. There are lanes for `BATCH` rows.
+        unsafe {
+            match weights {
+                Weights::F32(weights) => palmtop_fpu_rows(lanes, x, weights.as_ptr(), &shape),
+                Weights::F16(weights) => palmtop_fpu_rows_f16(lanes, x, weights.as_ptr(), &shape),
+            }
+        }
+    }
+    while done < weights.len() {
+        let mut near = [0.0; LANES];
+        let rest = weights.near(done, &mut near);
+        let near = near.get(..rest).unwrap_or_default();
+        for (row, lanes) in lanes.iter_mut().take(count).enumerate() {
+            let start = row.saturating_mul(stride).saturating_add(done);
+            add(lanes, rows.get(start..).unwrap_or_default(), near);
+        }
+        done = done.saturating_add(LANES);
+    }
+    for (sum, lanes) in sums.iter_mut().zip(&lanes) {
+        *sum = joined(lanes);
+    }
+}
+
+#[inline(never)]
+fn joined(lanes: &[f32; LANES]) -> f32 {
+    tree(*lanes)
+}
+
+/// Adds up to eight products, a lane each.
+#[inline(never)]
+fn add(lanes: &mut [f32; LANES], a: &[f32], b: &[f32]) {
+    for ((lane, x), w) in lanes.iter_mut().zip(a).zip(b) {
+        *lane += x * w;
+    }
+}

@@ -1,0 +1,11 @@
+//! Kernels in assembly for Arm's microcontrollers. Each has a portable twin that defines its result;
+//! the firmware's own tests run both on every emulated core.
+
+#[cfg(kernels = "dsp")]
+pub(super) mod dsp;
+#[cfg(fpu)]
+pub(super) mod fpu;
+#[cfg(kernels = "v6m")]
+pub(super) mod v6m;
+#[cfg(kernels = "v7m")]
+pub(super) mod v7m;

@@ -1,0 +1,58 @@
+//! Rows of floats by the fastest kernels that there are: the host's where it has some, else the
+//! portable ones, which have the same names.
+
+use super::activation::Activation;
+use super::integer::Affine;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+use super::x86;
+use super::{float, integer};
+
+/// [`integer::quantize`].
+#[inline]
+pub(crate) fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if let Some(affine) = x86::quantize(x, q) {
+        return affine;
+    }
+    integer::quantize(x, q)
+}
+
+/// [`integer::quantize_symmetric`].
+#[inline]
+pub(crate) fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> f32 {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if let Some(scale) = x86::quantize_symmetric(x, q) {
+        return scale;
+    }
+    integer::quantize_symmetric(x, q)
+}
+
+/// [`float::rms_norm`].
+#[inline]
+pub(crate) fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if x86::rms_norm(x, gain, eps) {
+        return;
+    }
+    float::rms_norm(x, gain, eps);
+}
+
+/// [`float::layer_norm`].
+#[inline]
+pub(crate) fn layer_norm(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if x86::layer_norm(x, gain, bias, eps) {
+        return;
+    }
+    float::layer_norm(x, gain, bias, eps);
+}
+
+/// [`Activation::apply_slice`].
+#[inline]
+pub(crate) fn activate(activation: Activation, x: &mut [f32]) {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if x86::activate(activation, x) {
+        return;
+    }
+    activation.apply_slice(x);
+}

@@ -1,0 +1,312 @@
+//! Products of int8 matrices with quantized rows, from weights to finished outputs.
+
+use super::super::Layout;
+use super::super::host::Level;
+use super::super::matmul::Form;
+#[cfg(feature = "threads")]
+use super::super::pool;
+use super::super::product::{Gated, Int8, Op, Output, Quantized};
+use super::isa::Isa;
+use super::tile::{BLOCK, MOST_BLOCKS, Sums, Tile, row_sums, total};
+use super::{pack, scratch};
+use core::ops::Range;
+
+/// Tokens that meet a panel of weights before the next panel.
+const BATCH: usize = 256;
+
+/// Tokens from which on it pays to pack rows that lie one after another.
+const PACK_FROM: usize = 4;
+
+/// A product whose operands were checked: parts of it, by rows and tokens, may run in any order and on
+/// any thread.
+pub(crate) struct Product<'a> {
+    matrix: Int8<'a>,
+    x: Quantized<'a>,
+    gated: Option<Gated<'a>>,
+    op: Op,
+    out: *mut f32,
+    stride: usize,
+    range: Range<usize>,
+    tokens: usize,
+}
+
+// SAFETY: `out` is written by `run` alone, whose callers keep threads to different parts.
+unsafe impl Sync for Product<'_> {}
+
+impl<'a> Product<'a> {
+    /// Rows `range` (which begins at a multiple of 16) of `matrix` with `tokens` rows of `x`. `None`
+    /// where the kernels of this machine do not apply: layouts of other targets, operands of the wrong
+    /// size.
+    pub fn new(
+        matrix: &Int8<'a>,
+        range: Range<usize>,
+        x: &Quantized<'a>,
+        tokens: usize,
+        output: &'a mut Output<'_>,
+    ) -> Option<Self> {
+        let stride = matrix.weights.stride();
+        let whole = range.end.next_multiple_of(matrix.weights.layout().block());
+        let has_bias = !matrix.bias.is_empty();
+        let fits = matches!(matrix.weights.layout(), Layout::Rows | Layout::Words16)
+            && x.rows.form == Form::Bytes
+            && stride.is_multiple_of(16)
+            && range.start.is_multiple_of(BLOCK)
+            && range.start < range.end
+            && tokens > 0
+            && matrix.weights.values().len() >= whole.checked_mul(stride)?
+            && matrix.scales.len() >= range.end
+            && matrix.sums.len() >= range.end
+            && (!has_bias || matrix.bias.len() >= range.end)
+            && x.rows.bytes.len() >= x.rows.pitch.checked_mul(tokens - 1)?.checked_add(stride)?
+            && x.scales.len() >= tokens
+            && x.zeros.len() >= tokens;
+        let room = |token: usize| {
+            let start = token.checked_mul(output.stride);
+            let end = start.and_then(|start| start.checked_add(range.end));
+            end.is_some_and(|end| end <= output.rows.len())
+        };
+        let has_room = match &output.gated {
+            Some(gated) => (0..tokens).all(|token| room(gated.of(token).0)),
+            None => room(tokens - 1),
+        };
+        (fits && has_room).then_some(Self {
+            matrix: *matrix,
+            x: *x,
+            gated: output.gated,
+            op: output.op,
+            out: output.rows.as_mut_ptr(),
+            stride: output.stride,
+            range,
+            tokens,
+        })
+    }
+
+    /// Computes all of it, on as many threads as there are and as it is worth.
+    pub fn run_all(&self, level: Level) {
+        #[cfg(feature = "threads")]
+        {
+            /// Rows that parts begin at a multiple of: those of the greatest tile.
+            const UNIT: usize = MOST_BLOCKS * BLOCK;
+            let stride = self.matrix.weights.stride();
+            let units = self.range.len().div_ceil(UNIT);
+            let (parts, size) = pool::cut(units, UNIT * stride * self.tokens);
+            pool::run(parts, &|part| {
+                let start = self.range.start + part * size * UNIT;
+                // SAFETY: parts have different rows.
+                unsafe { self.run(level, start..start + size * UNIT, 0..self.tokens) }
+            });
+        }
+        #[cfg(not(feature = "threads"))]
+        // SAFETY: nothing else runs.
+        unsafe {
+            self.run(level, self.range.clone(), 0..self.tokens);
+        }
+    }
+
+    /// Computes some rows (from a multiple of 16 on) with some tokens.
+    ///
+    /// # Safety
+    /// No other thread computes any of these rows with any of these tokens meanwhile.
+    pub unsafe fn run(&self, level: Level, rows: Range<usize>, tokens: Range<usize>) {
+        let rows = rows.start.max(self.range.start)..rows.end.min(self.range.end);
+        let tokens = tokens.start..tokens.end.min(self.tokens);
+        let mut first = tokens.start;
+        while first < tokens.end && rows.start < rows.end {
+            let batch = first..tokens.end.min(first + BATCH);
+            // SAFETY: `new` checked the sizes, the ranges are within them, and the level is one that
+            // this machine has.
+            unsafe { batch_of(level, self, rows.clone(), batch) };
+            first += BATCH;
+        }
+    }
+}
+
+levels! {
+    unsafe fn batch_of(product: &Product<'_>, rows: Range<usize>, tokens: Range<usize>) = batch
+}
+
+/// Some rows with at most [`BATCH`] tokens.
+#[inline(always)]
+unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize>) {
+    // SAFETY: see `Product::run`.
+    unsafe {
+        let stride = p.matrix.weights.stride();
+        let w: *const u8 = p.matrix.weights.values().as_ptr().cast();
+        let x: *const u8 = p.x.rows.bytes.as_ptr().cast();
+        let pitch = p.x.rows.pitch;
+        // Weights are taken as bytes plus 128, which adds 128 · Σq to every sum.
+        let mut shifts = [0i32; BATCH];
+        for (token, shift) in tokens.clone().zip(&mut shifts) {
+            *shift = total::<I>(x.add(token * pitch), stride) << 7;
+        }
+        let mut sums = Sums::ZERO;
+        let plain = p.matrix.weights.layout() == Layout::Rows;
+        if plain && tokens.len() < PACK_FROM {
+            let mut row = rows.start;
+            while row < rows.end {
+                let count = BLOCK.min(rows.end - row);
+                let of_rows = OfRows::new(p, row, row + count);
+                for (token, shift) in tokens.clone().zip(&shifts) {
+                    let (w, x) = (w.add(row * stride), x.add(token * pitch));
+                    row_sums::<I>(w, stride, count, x, sums.0.as_mut_ptr());
+                    finish::<I>(p, &of_rows, (row, 1), token, *shift, sums.0.as_ptr());
+                }
+                row += BLOCK;
+            }
+            return;
+        }
+        let mut panel = match plain {
+            true => Some(scratch::take(I::BLOCKS * BLOCK * stride)),
+            false => None,
+        };
+        let panel = panel.as_mut().map(scratch::Scratch::start);
+        let mut row = rows.start;
+        while row < rows.end {
+            let blocks = match rows.end - row > (I::BLOCKS - 1) * BLOCK {
+                true => I::BLOCKS,
+                false => 1,
+            };
+            let end = rows.end.min(row + blocks * BLOCK);
+            let of_rows = OfRows::new(p, row, end);
+            let from = w.add(row * stride);
+            let from = match panel {
+                Some(panel) => {
+                    for block in 0..blocks {
+                        let inside = block * BLOCK * stride;
+                        let count = BLOCK.min(rows.end - row - block * BLOCK);
+                        let to = panel.add(inside);
+                        pack::block(from.add(inside), stride, stride, count, to);
+                    }
+                    panel.cast_const()
+                }
+                None => from,
+            };
+            // The next panel comes into the cache while this one is in use.
+            let mut ahead = w.wrapping_add((row + blocks * BLOCK) * stride);
+            let mut token = tokens.start;
+            while token < tokens.end {
+                let count = I::TOKENS.min(tokens.end - token);
+                let tile = Tile {
+                    w: from,
+                    block_pitch: BLOCK * stride,
+                    x: x.add(token * pitch).cast(),
+                    pitch,
+                    groups: stride / 4,
+                    out: sums.0.as_mut_ptr(),
+                    ahead,
+                };
+                I::tile::<false>(blocks, count, &tile);
+                ahead = ahead.wrapping_add(BLOCK * stride);
+                for t in 0..count {
+                    let shift = *shifts.as_ptr().add(token + t - tokens.start);
+                    let sums = sums.0.as_ptr().add(t * blocks * BLOCK);
+                    finish::<I>(p, &of_rows, (row, blocks), token + t, shift, sums);
+                }
+                token += count;
+            }
+            row += blocks * BLOCK;
+        }
+    }
+}
+
+/// What the rows of a panel have, filled up with zeros.
+#[repr(C, align(64))]
+struct OfRows {
+    sums: [i32; MOST_BLOCKS * BLOCK],
+    scales: [f32; MOST_BLOCKS * BLOCK],
+    bias: [f32; MOST_BLOCKS * BLOCK],
+    /// Rows that there are.
+    count: usize,
+}
+
+impl OfRows {
+    /// Those of the rows from `row` on.
+    #[inline(always)]
+    fn new(p: &Product<'_>, row: usize, end: usize) -> Self {
+        let count = (end - row).min(MOST_BLOCKS * BLOCK);
+        let mut of_rows = Self {
+            sums: [0; MOST_BLOCKS * BLOCK],
+            scales: [0.0; MOST_BLOCKS * BLOCK],
+            bias: [0.0; MOST_BLOCKS * BLOCK],
+            count,
+        };
+        copy(&mut of_rows.sums, p.matrix.sums, row, count);
+        copy(&mut of_rows.scales, p.matrix.scales, row, count);
+        copy(&mut of_rows.bias, p.matrix.bias, row, count);
+        of_rows
+    }
+}
+
+/// Copies `count` values from `row` on, as far as there are any.
+#[inline(always)]
+fn copy<T: Copy>(to: &mut [T], from: &[T], row: usize, count: usize) {
+    for (to, from) in to.iter_mut().zip(from.iter().skip(row).take(count)) {
+        *to = *from;
+    }
+}
+
+/// Turns the sums of `blocks` blocks of rows with a token into outputs, each operation rounded as the
+/// contract says: y = f32(Σ q·w − zero·Σ w) · (x.scale · w.scale), + b.
+#[inline(always)]
+unsafe fn finish<I: Isa>(
+    p: &Product<'_>,
+    of_rows: &OfRows,
+    (row, blocks): (usize, usize),
+    token: usize,
+    shift: i32,
+    sums: *const i32,
+) {
+    // SAFETY: `Product::new` checked that all of these have the rows and the token.
+    unsafe {
+        let zero = I::splat_i32(*p.x.zeros.as_ptr().add(token));
+        let scale = I::splat(*p.x.scales.as_ptr().add(token));
+        let shift = I::splat_i32(shift);
+        let (mut target, mut by) = (token, None);
+        if let Some(gated) = &p.gated {
+            let gate;
+            (target, gate) = gated.of(token);
+            by = Some((gated.factor.map(|factor| I::splat(factor)), I::splat(gate)));
+        }
+        let out = p.out.add(target * p.stride + row);
+        let has_bias = !p.matrix.bias.is_empty();
+        let mut at = 0;
+        while at < blocks * BLOCK {
+            let row_sums = I::load_i32(of_rows.sums.as_ptr().add(at));
+            let exact = I::sub_i32(I::load_i32(sums.add(at)), shift);
+            let exact = I::sub_i32(exact, I::mul_i32(zero, row_sums));
+            let scales = I::mul(scale, I::load(of_rows.scales.as_ptr().add(at)));
+            let mut y = I::mul(I::convert(exact), scales);
+            if has_bias {
+                y = I::add(y, I::load(of_rows.bias.as_ptr().add(at)));
+            }
+            if let Some((factor, gate)) = by {
+                if let Some(factor) = factor {
+                    y = I::mul(y, factor);
+                }
+                y = I::mul(y, gate);
+            }
+            let out = out.add(at);
+            let rest = of_rows.count - at;
+            if rest >= BLOCK {
+                match p.op {
+                    Op::Store => {}
+                    Op::Multiply => y = I::mul(I::load(out), y),
+                    Op::Add => y = I::add(I::load(out), y),
+                }
+                I::store(out, y);
+            } else {
+                let mut values = [0.0f32; BLOCK];
+                I::store(values.as_mut_ptr(), y);
+                for (index, y) in values.iter().enumerate().take(rest) {
+                    let out = &mut *out.add(index);
+                    *out = match p.op {
+                        Op::Store => *y,
+                        Op::Multiply => *out * y,
+                        Op::Add => *out + y,
+                    };
+                }
+            }
+            at += BLOCK;
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The innermost loop of every matrix product: a few blocks of 16 rows with a few tokens, all sums in
+//! registers.
+
+use super::isa::Isa;
+use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+
+/// Rows of a block.
+pub(super) const BLOCK: usize = 16;
+
+/// Bytes of a group of a block: four of each of its rows.
+pub(super) const GROUP: usize = 4 * BLOCK;
+
+/// Most tokens and blocks that a tile has.
+pub(super) const MOST_TOKENS: usize = 6;
+pub(super) const MOST_BLOCKS: usize = 4;
+
+/// The sums of a tile: token after token, row after row.
+#[repr(C, align(64))]
+pub(super) struct Sums(pub [i32; MOST_TOKENS * MOST_BLOCKS * BLOCK]);
+
+impl Sums {
+    pub const ZERO: Self = Self([0; MOST_TOKENS * MOST_BLOCKS * BLOCK]);
+}
+
+/// Where a tile's operands lie. Weights are in blocks of 16 rows; group g of a block has, for each row,
+/// the four bytes (unsigned, or two 16-bit numbers) that meet bytes 4·g … 4·g + 3 of a token's row.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// The first block.
+    pub w: *const u8,
+    /// Bytes from block to block.
+    pub block_pitch: usize,
+    /// The first token's row.
+    pub x: *const i8,
+    /// Bytes from token to token.
+    pub pitch: usize,
+    /// Groups of a block.
+    pub groups: usize,
+    /// Room for `R · LANES · T` sums.
+    pub out: *mut i32,
+    /// Where to fetch into the cache meanwhile, a line a group; nothing is read there.
+    pub ahead: *const u8,
+}
+
+impl Tile {
+    /// Computes `R` vectors of rows with `T` tokens: Σ u8·i8, or Σ i16·i16 where `PAIRS`. Sums lie token
+    /// after token.
+    ///
+    /// # Safety
+    /// The features of `I` are enabled, and the pointers are good for what the fields say.
+    #[inline(always)]
+    pub unsafe fn sums<I: Isa, const R: usize, const T: usize, const PAIRS: bool>(&self) {
+        // SAFETY: as above; R vectors are R · LANES / 16 blocks.
+        unsafe {
+            let per_block = BLOCK / I::LANES;
+            let mut from = [self.w; R];
+            for (r, from) in from.iter_mut().enumerate() {
+                let inside = (r % per_block) * I::LANES * 4;
+                *from = self.w.add((r / per_block) * self.block_pitch + inside);
+            }
+            let mut x = [self.x; T];
+            for (t, x) in x.iter_mut().enumerate() {
+                *x = self.x.add(t * self.pitch);
+            }
+            let mut sums = [[I::zeros(); R]; T];
+            for group in 0..self.groups {
+                if T > 1 {
+                    let ahead = self.ahead.wrapping_add(group * GROUP);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                }
+                let mut w = [I::zeros(); R];
+                for (w, from) in w.iter_mut().zip(from) {
+                    *w = I::lanes(from.add(group * GROUP));
+                }
+                for (sums, x) in sums.iter_mut().zip(x) {
+                    let x = x.add(group * 4);
+                    if PAIRS {
+                        let x = I::splat2(x.cast());
+                        for (sum, w) in sums.iter_mut().zip(w) {
+                            *sum = I::dot2(*sum, w, x);
+                        }
+                    } else {
+                        let x = I::splat4(x);
+                        for (sum, w) in sums.iter_mut().zip(w) {
+                            *sum = I::dot4(*sum, w, x);
+                        }
+                    }
+                }
+            }
+            for (t, sums) in sums.iter().enumerate() {
+                for (r, sum) in sums.iter().enumerate() {
+                    I::store_lanes(self.out.add((t * R + r) * I::LANES), *sum);
+                }
+            }
+        }
+    }
+}
+
+/// `sums[i]` = Σ u8·i8 of row i of 16, whose bytes are in order and signed, with `x`: for matrices whose
+/// rows lie one after another. Each sum has 128·Σx too much.
+///
+/// # Safety
+/// The features of `I` are enabled; `stride` (a multiple of 16) bytes can be read from `x` and from each
+/// of `rows` (1 … 16) rows, and 16 sums can be written.
+#[inline(always)]
+pub(super) unsafe fn row_sums<I: Isa>(
+    w: *const u8,
+    stride: usize,
+    rows: usize,
+    x: *const u8,
+    sums: *mut i32,
+) {
+    /// Rows whose sums are in registers.
+    const ROWS: usize = 8;
+    let width = 4 * I::LANES;
+    for half in 0..BLOCK / ROWS {
+        // Rows that are not there are the last one again.
+        // SAFETY: as above.
+        unsafe {
+            let mut from = [w; ROWS];
+            for (row, from) in from.iter_mut().enumerate() {
+                *from = w.add((half * ROWS + row).min(rows - 1) * stride);
+            }
+            let w = from;
+            let mut lanes = [I::zeros(); ROWS];
+            let mut col = 0;
+            while col + width <= stride {
+                let x = I::lanes(x.add(col));
+                for (lanes, w) in lanes.iter_mut().zip(w) {
+                    *lanes = I::dot4_own(*lanes, I::flip(I::lanes(w.add(col))), x);
+                }
+                col += width;
+            }
+            if col < stride {
+                let rest = stride - col;
+                let x = I::lanes_part(x.add(col), rest);
+                for (lanes, w) in lanes.iter_mut().zip(w) {
+                    *lanes = I::dot4_own(*lanes, I::flip(I::lanes_part(w.add(col), rest)), x);
+                }
+            }
+            let [a, b, c, d, e, f, g, h] = lanes;
+            let to = sums.add(half * ROWS).cast();
+            core::arch::x86_64::_mm_storeu_si128(to, I::sum4([a, b, c, d]));
+            core::arch::x86_64::_mm_storeu_si128(to.add(1), I::sum4([e, f, g, h]));
+        }
+    }
+}
+
+/// Σ of `count` (a multiple of 16) signed bytes.
+///
+/// # Safety
+/// The features of `I` are enabled, and so many bytes can be read.
+#[inline(always)]
+pub(super) unsafe fn total<I: Isa>(x: *const u8, count: usize) -> i32 {
+    let width = 4 * I::LANES;
+    // SAFETY: as above.
+    unsafe {
+        let mut lanes = I::zeros();
+        let ones = I::lanes([1u8; 64].as_ptr());
+        let mut col = 0;
+        while col + width <= count {
+            lanes = I::dot4_own(lanes, ones, I::lanes(x.add(col)));
+            col += width;
+        }
+        if col < count {
+            lanes = I::dot4_own(lanes, ones, I::lanes_part(x.add(col), count - col));
+        }
+        let sum = I::sum4([lanes, I::zeros(), I::zeros(), I::zeros()]);
+        core::arch::x86_64::_mm_cvtsi128_si32(sum)
+    }
+}
