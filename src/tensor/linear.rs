@@ -2,7 +2,7 @@
 
 use super::{Matrix, Values};
 use crate::format::GROUP;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[cfg(any(fpu, all(feature = "std", target_arch = "x86_64")))]
 use crate::kernels;
 use crate::kernels::integer::BATCH;
 use crate::kernels::product::{Int8, Op, Output, Quantized, gated, joined};
@@ -97,6 +97,11 @@ fn by_block(
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
         matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
+        #[cfg(fpu)]
+        if kernels::fpu::put(matrix, (first, rows), &all, &x, tokens.clone(), output) {
+            first = first.saturating_add(step);
+            continue;
+        }
         let affine = x.scales.iter().zip(x.zeros);
         for (token, (x_scale, zero)) in affine.enumerate() {
             let (target, gate) = output.target(tokens.start.saturating_add(token));

@@ -5,8 +5,6 @@ use core::hint::black_box;
 use palmtop::format::{ExpertRecord, Palm, Policy, Section, TensorFormat, TensorRecord, crc32};
 use palmtop::kernels::Layout;
 
-use palmtop::kernels::Layout;
-
 use crate::Opaque;
 
 /// From bytes to a view.
@@ -77,7 +75,6 @@ pub fn parts(opaque: &mut Opaque) {
         scales: opaque.number(6),
         sums: opaque.number(7),
         bias: opaque.number(8),
-        layout: Layout::from_code(opaque.number(11) as u8).unwrap_or_default(),
     };
     black_box((record.layout.name(), record.layout.activation_bytes()));
     black_box(record.matrix_bytes());

@@ -35,7 +35,6 @@ pub fn sizes(opaque: &mut Opaque) {
         black_box(model.shape());
         black_box(model.arena_bytes(limits));
         black_box(model.memory_plan(limits));
-        black_box(model.with_tile(opaque.number(3) as usize));
         black_box(model.default_limits());
     }
     let size = |index: usize| opaque.number(index) as usize;
@@ -68,7 +67,6 @@ pub fn sizes(opaque: &mut Opaque) {
         d_model: size(33),
         vocab: size(34),
         int8: flag(35),
-        layout: Layout::from_code(opaque.number(40) as u8).unwrap_or_default(),
         tile: size(36),
         encoder,
         decoder,

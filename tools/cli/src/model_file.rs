@@ -81,11 +81,6 @@ impl Image {
         }
     }
 
-    /// A whole file.
-    pub fn file(path: &Path) -> Result<Self> {
-        Self::map(path, &open(path)?)
-    }
-
     /// The whole image, even if its experts are to be read from the file in a run: for a look at
     /// its tables. If they are, nothing of them is read.
     pub fn load_to_inspect(args: &ModelArgs) -> Result<Self> {
@@ -105,8 +100,13 @@ impl Image {
             layout: Target::host().layout(),
             ..Options::default()
         };
+        Self::convert_with(folder, &options)
+    }
+
+    /// A checkpoint folder converted with these options.
+    pub fn convert_with(folder: &Path, options: &Options) -> Result<Self> {
         let mut bar = ConversionBar::new();
-        let converted = convert(folder, &options, &mut bar);
+        let converted = convert(folder, options, &mut bar);
         bar.finish();
         let converted = converted.map_err(|error| not_converted(folder, &error))?;
         let mut image = Self::from_bytes(&converted.bytes, folder);

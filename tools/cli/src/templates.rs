@@ -135,7 +135,7 @@ pub const ALL: [Template; 8] = [
         board_rs: include_str!("../templates/pico2.rs"),
         memory_x: include_str!("../templates/pico2.x"),
         dependencies: "cortex-m = \"0.7\"\ncortex-m-rt = \"0.7\"\n\
-            embassy-rp = { version = \"0.10\", features = [\"rp235xa\", \"critical-section-impl\"] }\n",
+            embassy-rp = { version = \"0.10\", features = [\"rp235xa\", \"critical-section-impl\", \"time-driver\"] }\n",
         link_args: CORTEX_M,
         runner: "probe-rs run --chip RP235x",
         run: PROBE,

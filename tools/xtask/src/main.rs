@@ -20,6 +20,7 @@ mod kinds;
 mod loads;
 mod macs;
 mod models;
+mod new_tests;
 mod paged_tests;
 mod panic_free;
 mod process;

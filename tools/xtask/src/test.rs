@@ -11,8 +11,8 @@ use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{
-    arm64, board_tests, c_example, experts, hardware, kernels, loads, paged_tests, panic_free,
-    setup, size, workspace,
+    arm64, board_tests, c_example, experts, hardware, kernels, loads, new_tests, paged_tests,
+    panic_free, setup, size, workspace,
 };
 
 /// Longest that one step may take.
@@ -105,6 +105,7 @@ pub fn run(args: &Args) -> Result<()> {
         let toolchain = toolchain::find()?;
         boards(&mut steps, &toolchain, args.words);
         expert_steps(&mut steps, &toolchain);
+        projects(&mut steps, &toolchain, args);
         products(&mut steps, &toolchain, args)?;
     }
     println!("{:.0} s in all", start.elapsed().as_secs_f64());
@@ -237,6 +238,11 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             board_tests::tiny_models(board, toolchain)
         });
     }
+    for board in [Board::M0, Board::M3, Board::M4f, Board::M55] {
+        steps.step(&format!("every layout on {}", board.name()), || {
+            board_tests::layouts(board, toolchain)
+        });
+    }
     for board in [Board::M0, Board::M4f, Board::Rv32] {
         steps.step(&format!("bad input on {}", board.name()), || {
             board_tests::refusals(board, toolchain)
@@ -255,6 +261,25 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
     steps.step("six tasks on m4f: the host's bits", || {
         board_tests::tasks(Board::M4f, toolchain, 6)
     });
+}
+
+/// Projects of `palmtop new`: those for the emulator answer as the host does; those for real
+/// boards build and link, in turns.
+fn projects(steps: &mut Steps, toolchain: &Toolchain, args: &Args) {
+    for board in new_tests::EMULATED {
+        steps.step(&format!("project for {}", board.name()), || {
+            new_tests::answers(board, toolchain)
+        });
+    }
+    let turn = args.turn.unwrap_or_else(commits) % new_tests::REAL.len();
+    for (number, board) in new_tests::REAL.iter().enumerate() {
+        if !args.every_board && number != turn {
+            continue;
+        }
+        steps.step(&format!("project for {}", board.name), || {
+            new_tests::links(board, toolchain)
+        });
+    }
 }
 
 /// Boards that one can buy: a HAL takes minutes to build, so they take turns.

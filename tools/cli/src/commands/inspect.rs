@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use palmtop::Limits;
+use palmtop::kernels::Layout;
+use palmtop_convert::{Options, Weights};
 use serde::Serialize;
 
 use crate::args::{ModelArgs, only_greedy};
@@ -17,6 +19,7 @@ use crate::report::flash::Flash;
 use crate::report::memory::Memory;
 use crate::report::on_board::{self, OnBoard, Subject};
 use crate::report::parts::Fits;
+use crate::report::speed;
 
 const EXAMPLES: &str = "Examples:
   palmtop inspect model.palm
@@ -73,7 +76,7 @@ struct Report {
 /// Looks and tells.
 pub fn inspect(args: &Args) -> Result<ExitCode> {
     only_greedy(args.beams)?;
-    let image = Image::load_to_inspect(&args.model)?;
+    let image = load(args)?;
     let model = image.model()?;
     let palm = model.palm();
     let h = palm.header();
@@ -137,6 +140,27 @@ pub fn inspect(args: &Args) -> Result<ExitCode> {
         report.fits.text(),
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The model; a checkpoint folder is converted for the board, if one was named.
+fn load(args: &Args) -> Result<Image> {
+    let path = &args.model.path;
+    if !path.is_dir() || !(args.boards || args.board.is_some()) {
+        return Image::load_to_inspect(&args.model);
+    }
+    let layout = match &args.board {
+        Some(name) => {
+            let board = boards::find(name)?;
+            speed::layout(&board.class, &board.layout)
+        }
+        None => Layout::Rows,
+    };
+    let options = Options {
+        weights: args.model.weights.map_or(Weights::Int8, Weights::from),
+        layout,
+        ..Options::default()
+    };
+    Image::convert_with(path, &options)
 }
 
 /// What a model costs on boards. The exit code is that of a job well done even where it does not

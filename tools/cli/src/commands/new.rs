@@ -7,13 +7,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use palmtop::text::Tokenizer;
 use palmtop::{Limits, Model};
-use palmtop_convert::{ExpertWeights, Options, Target, Weights};
+use palmtop_convert::{ExpertWeights, Options, Weights};
 
-use crate::args::{ExpertWeightsArg, WeightsArg};
+use crate::args::{ExpertWeightsArg, ModelArgs, WeightsArg};
 use crate::failure::{Failure, failed, misused};
-use crate::model_file::{Image, not_converted};
+use crate::model_file::Image;
 use crate::out;
-use crate::progress::ConversionBar;
 use crate::report::parts::{FIRMWARE_BYTES, STACK_BYTES};
 use crate::report::speed;
 use crate::templates::{Facts, Template};
@@ -255,26 +254,21 @@ fn load(args: &Args, facts: &Facts<'_>) -> Result<Image> {
             .help("leave them out, or give the checkpoint's folder")
             .into());
         }
-        return Image::file(path);
+        return Image::load_to_inspect(&ModelArgs {
+            path: path.clone(),
+            weights: None,
+            slots: None,
+        });
     }
-    // The layout with which this core was counted to take the fewest instructions.
-    let target = match speed::row(facts.class, "int8") {
-        Some(row) if row.layout == "rows" => Target::Any,
-        _ => facts.layout.parse().map_err(failed)?,
-    };
     let options = Options {
         weights: args.weights.map_or(Weights::Int8, Weights::from),
         experts: args.experts.map(ExpertWeights::from),
         source: args.source,
         target: args.target,
-        layout: target.layout(),
+        layout: speed::layout(facts.class, facts.layout),
         ..Options::default()
     };
-    let mut bar = ConversionBar::new();
-    let converted = palmtop_convert::convert(path, &options, &mut bar);
-    bar.finish();
-    let converted = converted.map_err(|error| not_converted(path, &error))?;
-    Ok(Image::from_bytes(&converted.bytes, path))
+    Image::convert_with(path, &options)
 }
 
 fn limits(args: &Args, model: &Model<'_>) -> Result<Limits, Failure> {

@@ -7,6 +7,8 @@
 
 use std::sync::OnceLock;
 
+use palmtop::kernels::Layout;
+use palmtop_convert::Target;
 use serde::{Deserialize, Serialize};
 
 use super::cost::Work;
@@ -46,6 +48,16 @@ fn rows() -> &'static [Row] {
 pub fn row(class: &str, format: &str) -> Option<&'static Row> {
     let mut rows = rows().iter();
     rows.find(|row| row.class == class && row.format == format)
+}
+
+/// The layout of int8 matrices with which a core class was counted to take the fewest
+/// instructions: the target's own, named as `palmtop convert --target` does, or rows.
+pub fn layout(class: &str, target: &str) -> Layout {
+    let own = target.parse().map_or(Layout::Rows, Target::layout);
+    match row(class, "int8") {
+        Some(row) if row.layout == Layout::Rows.name() => Layout::Rows,
+        _ => own,
+    }
 }
 
 /// Cycles per instruction: at least, at most, and why.
