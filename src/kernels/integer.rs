@@ -56,12 +56,13 @@ pub fn weighted_sums(weights: &[i16], values: &[i8], pitch: usize, sums: &mut [i
         for (sum, near) in sums.iter_mut().zip(near) {
             *sum = near;
         }
-        // The last columns of all are fewer where a head's are no multiple of the block.
-        if let [p, ..] = rest {
+        // Behind the last columns of all there may be less than a block.
+        for p in rest {
             for (sum, v) in sums.iter_mut().zip(values) {
                 let v = core::hint::black_box(i32::from(*v));
                 *sum = sum.wrapping_add(i32::from(*p).wrapping_mul(v));
             }
+            values = values.get(pitch..).unwrap_or_default();
         }
     }
 }
