@@ -142,6 +142,8 @@ struct Dequantized<'a> {
 fn way(output: &Output<'_>, unbiased: bool) -> fn(&Dequantized<'_>, &mut [f32]) {
     let factor = output.gated.and_then(|gated| gated.factor);
     match (output.op, output.gated, factor, unbiased) {
+        // With an FPU there are kernels for what is not gated.
+        (_, None, _, _) if cfg!(fpu) => put,
         (Op::Store, None, _, true) => store,
         (Op::Add, None, _, true) => add,
         (Op::Multiply, None, _, true) => multiply,
