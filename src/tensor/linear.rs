@@ -152,6 +152,8 @@ impl How<'_> {
     /// The loop that puts values into such outputs: there is one for each usual case.
     fn way(&self) -> fn(&Dequantized<'_>, &mut [f32]) {
         match (self.op, self.has_gate, self.factor, self.bias) {
+            // With an FPU there are kernels for what is not gated.
+            (_, false, _, _) if cfg!(fpu) => put,
             (Op::Store, false, _, []) => store,
             (Op::Add, false, _, []) => add,
             (Op::Multiply, false, _, []) => multiply,

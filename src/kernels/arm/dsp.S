@@ -173,7 +173,7 @@ palmtop_dsp_rows_near:
 // name(near, x, sums, groups, pitch, tokens): adds to the sums of two rows, `tokens` of the one and
 // then `tokens` of the other, the products of `groups` times 16 columns of near weights with rows of
 // activations, `pitch` bytes from one to the next.
-    .macro PT_GEMM name, two, one, bytes, shift
+    .macro PT_GEMM name, two, one, bytes, shift, times
     .section .text.\name, "ax", %progbits
     .global \name
     .type \name, %function
@@ -202,10 +202,9 @@ palmtop_dsp_rows_near:
     mov r9, #0
     mov r10, #0
     mov r11, #0
-2:  \two
+2:  .rept \times
     \two
-    \two
-    \two
+    .endr
     cmp r0, r3
     bne 2b
     ldr r0, [sp, #12]
@@ -263,8 +262,8 @@ palmtop_dsp_rows_near:
     .size \name, . - \name
     .endm
 
-    PT_GEMM palmtop_dsp_lanes_gemm, PT_LANES_2X2, PT_LANES_2X1, 32, 8
-    PT_GEMM palmtop_dsp_rows_gemm, PT_ROWS_2X2, PT_ROWS_2X1, 16, 0
+    PT_GEMM palmtop_dsp_lanes_gemm, PT_LANES_2X2, PT_LANES_2X1, 32, 8, 4
+    PT_GEMM palmtop_dsp_rows_gemm, PT_ROWS_2X2, PT_ROWS_2X1, 16, 0, 1
 
 // One row of weights in order by four columns: r4 and lr hold the lanes of activations.
     .macro PT_ROW pointer, sum
@@ -301,7 +300,6 @@ palmtop_dsp_rows_gemv:
     mov r10, #0
     mov r11, #0
 1:  PT_ROWS_4
-    PT_ROWS_4
     cmp r1, r7
     bne 1b
     pop {r2}
@@ -363,3 +361,33 @@ palmtop_dsp_dot:
 4:  mov r0, r3
     pop {r4-r7, pc}
     .size palmtop_dsp_dot, . - palmtop_dsp_dot
+
+// palmtop_dsp_unpack4(packed, near): the 32 weights of a group of four-bit ones as signed bytes; returns
+// their sum.
+    .section .text.palmtop_dsp_unpack4, "ax", %progbits
+    .global palmtop_dsp_unpack4
+    .type palmtop_dsp_unpack4, %function
+    .thumb_func
+    .balign 4
+palmtop_dsp_unpack4:
+    push {r4-r8, lr}
+    mov r6, #0x0F0F0F0F
+    mov r7, #0x08080808
+    mov r8, #0
+    // Each of the 32 is 8 more in the file.
+    mvn r2, #255
+    movs r3, #4
+1:  ldr r12, [r0], #4
+    and r4, r6, r12
+    and r5, r6, r12, lsr #4
+    usada8 r2, r4, r8, r2
+    usada8 r2, r5, r8, r2
+    ssub8 r4, r4, r7
+    ssub8 r5, r5, r7
+    str r5, [r1, #16]
+    str r4, [r1], #4
+    subs r3, r3, #1
+    bne 1b
+    mov r0, r2
+    pop {r4-r8, pc}
+    .size palmtop_dsp_unpack4, . - palmtop_dsp_unpack4

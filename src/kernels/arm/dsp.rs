@@ -41,6 +41,7 @@ unsafe extern "C" {
     );
     fn palmtop_dsp_rows_gemv(w: *const i8, x: *const i8, sums: *mut i32, stride: usize);
     fn palmtop_dsp_dot(a: *const i8, b: *const i8, count: usize) -> i32;
+    fn palmtop_dsp_unpack4(packed: *const u8, near: *mut i8) -> i32;
     fn palmtop_dsp_prepare(values: *const i8, lanes: *mut i8, quads: usize);
 }
 
@@ -185,4 +186,12 @@ pub fn dot(a: &[i8], b: &[i8]) -> i32 {
     let count = a.len().min(b.len());
     // SAFETY: reads `count` bytes of each, words wherever they begin: these cores take any address.
     unsafe { palmtop_dsp_dot(a.as_ptr(), b.as_ptr(), count) }
+}
+
+/// The weights of a group, and their sum: [`int4::unpack`](crate::kernels::int4::unpack).
+pub fn unpack4(packed: &[u8; 16]) -> ([i8; 32], i32) {
+    let mut near = [0; 32];
+    // SAFETY: reads 16 bytes, words wherever they begin, and writes 32.
+    let total = unsafe { palmtop_dsp_unpack4(packed.as_ptr(), near.as_mut_ptr()) };
+    (near, total)
 }

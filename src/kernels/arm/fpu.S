@@ -122,9 +122,9 @@ palmtop_fpu_dot_f16:
     PF_ROWS palmtop_fpu_rows, 0
     PF_ROWS palmtop_fpu_rows_f16, 1
 
-// palmtop_fpu_put_one(out, dots, rows, layer, add): rows, four at a time, of one token. The layer is
-// the addresses of scales, row sums, bias or 0, and of the token's scale and zero point; `add` is not 0
-// where outputs are added to what is there.
+// palmtop_fpu_put_one(out, dots, rows, layer, op): rows, four at a time, of one token. The layer is
+// the addresses of scales, row sums, bias or 0, and of the token's scale and zero point; `op` is 0
+// where outputs are stored, 1 where they are added to what is there, 2 where they multiply it.
     .section .text.palmtop_fpu_put_one, "ax", %progbits
     .global palmtop_fpu_put_one
     .type palmtop_fpu_put_one, %function
@@ -137,7 +137,7 @@ palmtop_fpu_put_one:
     vldr s0, [r8]
     ldr r6, [r9]
     ldr r4, [sp, #68]
-    // r3 scales, r5 sums, r7 bias, r6 zero point, r4 whether to add.
+    // r3 scales, r5 sums, r7 bias, r6 zero point, r4 what to do.
 1:  vldmia r3!, {s16-s19}
     cbz r7, 2f
     vldmia r7!, {s20-s23}
@@ -171,6 +171,8 @@ palmtop_fpu_put_one:
     vadd.f32 s11, s11, s23
 3:  cbz r4, 4f
     vldmia r0, {s12-s15}
+    cmp r4, #2
+    beq 5f
     vadd.f32 s8, s12, s8
     vadd.f32 s9, s13, s9
     vadd.f32 s10, s14, s10
@@ -180,10 +182,16 @@ palmtop_fpu_put_one:
     bne 1b
     vpop {s16-s23}
     pop {r4-r11, pc}
+5:  vmul.f32 s8, s12, s8
+    vmul.f32 s9, s13, s9
+    vmul.f32 s10, s14, s10
+    vmul.f32 s11, s15, s11
+    b 4b
     .size palmtop_fpu_put_one, . - palmtop_fpu_put_one
 
-// palmtop_fpu_put_four(out, dots, tokens, layer, add, pitch): four rows of several tokens, whose
-// scales and zero points follow each other; `pitch` bytes from token to token of the outputs.
+// palmtop_fpu_put_four(out, dots, tokens, layer, flags, pitch): four rows of several tokens, whose
+// scales and zero points follow each other; `pitch` bytes from token to token of the outputs. Flags: 1
+// there is a bias, 2 outputs are joined with what is there, 4 by multiplying.
     .section .text.palmtop_fpu_put_four, "ax", %progbits
     .global palmtop_fpu_put_four
     .type palmtop_fpu_put_four, %function
@@ -200,7 +208,7 @@ palmtop_fpu_put_four:
     // r4, r5, r12, lr sums of rows; the stack keeps the scales (pointer), zero points, tokens left.
     mov r3, r8
     push {r2, r9}
-    // [sp] tokens left, [sp+4] zero points, [sp+76] add, [sp+80] pitch. r2 bytes from row to row.
+    // [sp] tokens left, [sp+4] zero points, [sp+76] flags, [sp+80] pitch. r2 bytes from row to row.
     lsl r2, r2, #2
 2:  vldmia r3!, {s0}
     ldr r6, [sp, #4]
@@ -238,6 +246,8 @@ palmtop_fpu_put_four:
     vadd.f32 s11, s11, s23
 3:  bcc 4f
     vldmia r0, {s12-s15}
+    lsls r10, r8, #29
+    bmi 5f
     vadd.f32 s8, s12, s8
     vadd.f32 s9, s13, s9
     vadd.f32 s10, s14, s10
@@ -251,4 +261,9 @@ palmtop_fpu_put_four:
     add sp, sp, #8
     vpop {s16-s23}
     pop {r4-r11, pc}
+5:  vmul.f32 s8, s12, s8
+    vmul.f32 s9, s13, s9
+    vmul.f32 s10, s14, s10
+    vmul.f32 s11, s15, s11
+    b 4b
     .size palmtop_fpu_put_four, . - palmtop_fpu_put_four

@@ -183,7 +183,7 @@ struct Layer {
 }
 
 unsafe extern "C" {
-    fn palmtop_fpu_put_one(out: *mut f32, dots: *const i32, rows: usize, layer: &Layer, add: usize);
+    fn palmtop_fpu_put_one(out: *mut f32, dots: *const i32, rows: usize, layer: &Layer, op: usize);
     fn palmtop_fpu_put_four(
         out: *mut f32,
         dots: *const i32,
@@ -205,12 +205,7 @@ pub fn put(
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) -> bool {
-    let add = match (output.op, &output.gated) {
-        (Op::Store, None) => 0,
-        (Op::Add, None) => 1,
-        _ => return false,
-    };
-    put_plain(matrix, (first, rows), dots, x, tokens, output, add).is_some()
+    output.gated.is_none() && put_plain(matrix, (first, rows), dots, x, tokens, output).is_some()
 }
 
 #[inline(never)]
@@ -221,8 +216,12 @@ fn put_plain(
     x: &Quantized<'_>,
     tokens: Range<usize>,
     output: &mut Output<'_>,
-    add: usize,
 ) -> Option<()> {
+    let (op, joins) = match output.op {
+        Op::Store => (0, 0),
+        Op::Add => (1, 2),
+        Op::Multiply => (2, 6),
+    };
     let count = tokens.len();
     let end = first.checked_add(rows)?;
     let (scales, sums) = (matrix.scales.get(first..end)?, matrix.sums.get(first..end)?);
@@ -251,10 +250,10 @@ fn put_plain(
     if count == 1 {
         // SAFETY: a multiple of four `rows`, of which scales, sums, bias, `dots` and outputs have been
         // measured, and one token.
-        unsafe { palmtop_fpu_put_one(out, dots, rows, &layer, add) };
+        unsafe { palmtop_fpu_put_one(out, dots, rows, &layer, op) };
         return Some(());
     }
-    let flags = usize::from(!bias.is_null()) | add << 1;
+    let flags = usize::from(!bias.is_null()) | joins;
     for _ in 0..rows / 4 {
         // SAFETY: four of `rows` rows, of which scales, sums, bias, `count` dots each and, `pitch`
         // apart, `count` outputs each have been measured; so many tokens have a scale and a zero point.

@@ -101,9 +101,9 @@ pub fn layers(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
         let (scales, bias) = rest.split_at_mut(70);
         let (mut zeros, mut x_scales, mut sums) = ([0; 17], [0.0; 17], [0; 70]);
         for value in scales[..rows].iter_mut().chain(&mut x_scales) {
-            *value = f32::from_bits(random.float(case % 2).to_bits() & 0x7FFF_FFFF);
+            *value = f32::from_bits(random.float(case / 3 % 2).to_bits() & 0x7FFF_FFFF);
         }
-        let bias = &mut bias[..if case % 3 == 0 { 0 } else { rows }];
+        let bias = &mut bias[..if case % 5 == 0 { 0 } else { rows }];
         for value in bias.iter_mut() {
             *value = random.float(0);
         }
@@ -130,8 +130,10 @@ pub fn layers(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
                 let index = token * rows + row;
                 wanted[index] = y;
                 out[index] = random.float(0);
-                if case % 2 == 1 {
-                    wanted[index] = out[index] + y;
+                match case % 3 {
+                    0 => {}
+                    1 => wanted[index] = out[index] + y,
+                    _ => wanted[index] = out[index] * y,
                 }
             }
         }
@@ -154,7 +156,7 @@ pub fn layers(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
             scales: &x_scales[..tokens],
             zeros: &zeros[..tokens],
         };
-        int8_layer(&layer, x, tokens, case % 2 == 1, out);
+        int8_layer(&layer, x, tokens, case % 3, out);
         let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
         if !out.iter().zip(&*wanted).take(rows * tokens).all(same) {
             return Err(Wrong {
