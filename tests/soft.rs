@@ -120,7 +120,11 @@ fn products_are_rounded_to_integers() {
             .to_bits()
             .wrapping_add(numbers.next() % 5);
         let x = f32::from_bits(moved.saturating_sub(2)).min(greatest);
-        let x = if numbers.next() % 2 == 0 { x } else { -x };
+        let x = if numbers.next().is_multiple_of(2) {
+            x
+        } else {
+            -x
+        };
         let factor = Factor::new(inverse);
         let got = if turn % 2 == 0 {
             soft::round_scaled::<23>(x, factor)
