@@ -130,7 +130,7 @@ impl Drop for Closing {
     fn drop(&mut self) {
         let mut state = POOL.state.fetch_and(!OPEN, SeqCst) & !OPEN;
         let mut spins = 0;
-        while state % OPEN > 0 {
+        while !state.is_multiple_of(OPEN) {
             wait(&mut spins);
             state = POOL.state.load(SeqCst);
         }

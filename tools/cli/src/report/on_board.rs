@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn numbers_have_two_digits() {
-        assert_eq!(short(3.14), "3.1");
+        assert_eq!(short(2.34), "2.3");
         assert_eq!(short(31.4), "31");
         assert_eq!(short(1284.0), "1,300");
     }
