@@ -11,16 +11,12 @@ use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{
-    arm64, board_tests, c_example, experts, hardware, kernels, loads, new_tests, paged_tests,
-    panic_free, setup, size, workspace,
+    arm64, board_tests, budget, c_example, experts, hardware, kernels, loads, new_tests,
+    paged_tests, panic_free, setup, size, size_features, workspace,
 };
 
 /// Longest that one step may take.
 const LIMIT: Duration = Duration::from_secs(1500);
-
-/// Most flash that the library may take on a Cortex-M4F in the firmware that takes any model: all
-/// families, formats and routing rules, constants included.
-const FLASH_AIM: u64 = 60 << 10;
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -219,11 +215,16 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
     }
     steps.step("library's flash on m4f", || {
         let bytes = size::library_bytes(Board::M4f)?;
-        if bytes > FLASH_AIM {
-            bail!("{} bytes, more than {}", grouped(bytes), grouped(FLASH_AIM));
-        }
+        budget::hold(&budget::load()?.any_model, "m4f", bytes)?;
         Ok(format!("{} bytes", grouped(bytes)))
     });
+    for target in size_features::TARGETS {
+        steps.step(&format!("flash of g2p alone on {target}"), || {
+            let bytes = size_features::bytes(toolchain, target, "", "s")?;
+            budget::hold(&budget::load()?.g2p_alone, target, bytes)?;
+            Ok(format!("{} bytes", grouped(bytes)))
+        });
+    }
     steps.step("the palmtop command", || {
         emulate::palmtop()?;
         Ok(Note::new())
