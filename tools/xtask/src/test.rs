@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check of the repository, in steps that name themselves.
 
+use std::fs;
 use std::io::{Write, stdout};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -95,6 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.skip_tests {
         steps.step("tests on the host", host_tests);
         steps.step("the core, overflow checked", checked_tests);
+        steps.step("package of the library", package);
     }
     if !args.skip_boards {
         steps.step("kernels on 64-bit Arm", arm64::test);
@@ -159,6 +161,26 @@ fn lints(steps: &mut Steps) {
         quiet(command.env("RUSTDOCFLAGS", "-D warnings"))?;
         Ok(Note::new())
     });
+}
+
+/// What would go to crates.io: it builds by itself, and is far below the 10 MB that are allowed there.
+fn package() -> Result<Note> {
+    const MOST: u64 = 1 << 20;
+    // What it depends on has been downloaded by the builds before.
+    cargo(&["package", "-p", "palmtop", "--allow-dirty", "--offline"])?;
+    let folder = workspace::target().join("package");
+    let mut bytes = 0;
+    for file in fs::read_dir(folder)? {
+        let file = file?;
+        if file.path().extension().is_some_and(|end| end == "crate") {
+            bytes = bytes.max(file.metadata()?.len());
+        }
+    }
+    match bytes {
+        0 => bail!("there is no package"),
+        bytes if bytes > MOST => bail!("{} bytes", grouped(bytes)),
+        bytes => Ok(format!("{} bytes", grouped(bytes))),
+    }
 }
 
 /// The core on damaged files and in every order of calls, with overflow checks and debug
