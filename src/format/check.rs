@@ -231,7 +231,8 @@ pub(super) const fn tables(palm: &Palm<'_>) -> Checked {
         tri!(block(palm, index));
     }
     tri!(tokenizer(palm));
-    golden(palm)
+    tri!(golden(palm));
+    super::features::built_in(palm)
 }
 
 /// What holds for a tensor whatever it is used for. Where it lies inside an expert's blob, its

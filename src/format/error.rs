@@ -85,6 +85,11 @@ pub enum FormatError {
     },
     /// The golden section is not consistent.
     Golden,
+    /// The file is sound, but this build of the library leaves out what it needs.
+    LeftOut {
+        /// The cargo feature that brings it back.
+        feature: &'static str,
+    },
 }
 
 impl fmt::Display for FormatError {
@@ -136,6 +141,10 @@ impl fmt::Display for FormatError {
                 write!(f, "section TOKENIZER, field {field}: value not allowed")
             }
             Self::Golden => write!(f, "section GOLDEN: lengths or ids not allowed"),
+            Self::LeftOut { feature } => write!(
+                f,
+                "this build of the library leaves out what the file needs: cargo feature `{feature}`"
+            ),
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod bytes;
 mod check;
 mod check_model;
 mod error;
+mod features;
 mod header;
 mod palm;
 mod records;

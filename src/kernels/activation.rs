@@ -97,6 +97,8 @@ impl Activation {
     pub fn apply_slice(self, x: &mut [f32]) {
         match self {
             Self::Relu => each(x, relu),
+            // Files with these are refused then.
+            Self::Gelu | Self::GeluTanh if !cfg!(feature = "gelu") => {}
             Self::Gelu => each(x, gelu),
             Self::GeluTanh => each(x, gelu_tanh),
             Self::Silu => each(x, silu),

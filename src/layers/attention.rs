@@ -68,6 +68,7 @@ fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratc
             return;
         };
         match &cache.values {
+            KvValues::Float { .. } if !cfg!(feature = "floats") => {}
             KvValues::Float { k, v } => {
                 for x in vector.iter_mut() {
                     *x = (Single(*x) * Single(query.scale)).0;

@@ -13,7 +13,7 @@ pub(crate) struct NormKind {
 impl NormKind {
     /// Normalizes a row of D values in place.
     pub fn apply(self, weights: &NormWeights<'_>, row: &mut [f32]) {
-        if self.layer_norm {
+        if self.layer_norm && cfg!(feature = "layer-norm") {
             fast::layer_norm(row, weights.gain, weights.bias, self.eps);
         } else {
             fast::rms_norm(row, weights.gain, self.eps);

@@ -184,6 +184,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
                 self.after_attention(layer, trace)
             }
             Stage::FeedForward { layer } => match self.record(layer).ff_kind {
+                FeedForwardKind::Dense if !cfg!(feature = "dense") => Stage::Done,
                 FeedForwardKind::Dense => {
                     self.dense(layer);
                     self.after_feed_forward(layer, trace)

@@ -232,7 +232,7 @@ fn by_row(
         let start = row.saturating_mul(matrix.stride);
         let bias = matrix.bias.get(row).copied();
         match (matrix.values, input) {
-            (Values::F32(weights), Input::Float { rows, stride }) => {
+            (Values::F32(weights), Input::Float { rows, stride }) if cfg!(feature = "floats") => {
                 let weights = part(weights, start, matrix.cols);
                 let rows = rows
                     .get(tokens.start.saturating_mul(stride)..)
@@ -242,7 +242,7 @@ fn by_row(
                     _ => float::dot_rows(rows, stride, weights, values),
                 }
             }
-            (Values::F16(weights), Input::Float { rows, stride }) => {
+            (Values::F16(weights), Input::Float { rows, stride }) if cfg!(feature = "floats") => {
                 let weights = part(weights, start, matrix.cols);
                 let rows = rows
                     .get(tokens.start.saturating_mul(stride)..)
@@ -259,7 +259,7 @@ fn by_row(
                     scales: x_scales,
                     zeros,
                 }),
-            ) => {
+            ) if cfg!(feature = "int4") => {
                 let packed = part(packed, start, matrix.stride);
                 let groups = matrix.cols.div_ceil(GROUP);
                 let scales = part(scales, row.saturating_mul(groups), groups);

@@ -82,6 +82,8 @@ enum palmtop_status
   PALMTOP_TOKENIZER = -34,
   // The golden section is not consistent.
   PALMTOP_GOLDEN = -35,
+  // This build of the library leaves out what the file needs: cargo feature `field`.
+  PALMTOP_LEFT_OUT = -36,
   // The arena is too small: `needed`, `got`.
   PALMTOP_ARENA_TOO_SMALL = -50,
   // The arena must lie at a multiple of 16.

@@ -28,6 +28,7 @@ pub fn format(out: &mut Console, error: FormatError) {
         E::ExpertCrc { index } => out.text("expert").n(index).text(" is damaged"),
         E::Tokenizer { field } => out.text("tokenizer field ").text(field),
         E::Golden => out.text("golden section"),
+        E::LeftOut { feature } => out.text("needs the feature ").text(feature),
         _ => out.text("refused"),
     };
     out.end();

@@ -147,6 +147,8 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
             Stage::Layer { layer } => self.first_of(layer),
             Stage::KeysValues { layer, token } => self.keys_values(layer, token),
             Stage::Attention { layer, token } => self.attention(layer, token),
+            // A file that needs what is left out is refused when it is parsed.
+            Stage::Dense { .. } if !cfg!(feature = "dense") => Stage::Done,
             Stage::Dense { layer, token } => self.dense(layer, token),
             Stage::Routes { layer, token } => self.routes(layer, token, trace),
             Stage::Expert {
@@ -155,6 +157,15 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
                 token,
             } => self.expert(layer, expert, token)?,
             Stage::EndOfLayer { layer } => self.end_of_layer(layer, trace),
+            Stage::BlockRoute
+            | Stage::BlockKeysValues { .. }
+            | Stage::BlockAttention { .. }
+            | Stage::BlockFeedForward { .. }
+            | Stage::EndOfBlock
+                if !cfg!(feature = "mixture-block") =>
+            {
+                Stage::Done
+            }
             Stage::BlockRoute => self.block_route(trace),
             Stage::BlockKeysValues { rank, token } => self.block_keys_values(rank, token)?,
             Stage::BlockAttention { rank, token } => self.block_attention(rank, token)?,

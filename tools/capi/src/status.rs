@@ -65,6 +65,9 @@ pub enum palmtop_status {
     /// The golden section is not consistent.
     PALMTOP_GOLDEN = -35,
 
+    /// This build of the library leaves out what the file needs: cargo feature `field`.
+    PALMTOP_LEFT_OUT = -36,
+
     /// The arena is too small: `needed`, `got`.
     PALMTOP_ARENA_TOO_SMALL = -50,
     /// The arena must lie at a multiple of 16.
@@ -203,6 +206,7 @@ impl From<FormatError> for Fault {
             E::ExpertCrc { index } => Self::new(S::PALMTOP_EXPERT_CRC, index, 0, 0),
             E::Tokenizer { field } => Self::field(S::PALMTOP_TOKENIZER, 0, field),
             E::Golden => S::PALMTOP_GOLDEN.into(),
+            E::LeftOut { feature } => Self::field(S::PALMTOP_LEFT_OUT, 0, feature),
             _ => S::PALMTOP_REFUSED.into(),
         }
     }
@@ -298,6 +302,7 @@ names!(
     PALMTOP_EXPERT_CRC,
     PALMTOP_TOKENIZER,
     PALMTOP_GOLDEN,
+    PALMTOP_LEFT_OUT,
     PALMTOP_ARENA_TOO_SMALL,
     PALMTOP_ARENA_MISALIGNED,
     PALMTOP_SOURCE_LIMIT,

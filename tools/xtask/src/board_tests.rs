@@ -10,6 +10,7 @@ use palmtop::Limits;
 
 use crate::bench;
 use crate::boards::Board;
+use crate::budget;
 use crate::emulate::{self, Input, Request, Source, Weights, grouped};
 use crate::host::{Expected, Host};
 use crate::report::Report;
@@ -20,9 +21,6 @@ use crate::workspace;
 /// pre-norm, one post-norm with learned positions, one whose tokens have two experts and are
 /// dropped, and one with a mixture block of whole layers, rotary positions and shared key heads.
 const FIXTURES: [&str; 5] = ["switch", "t5", "bart", "nllb-moe-50", "palm-layers"];
-
-/// Most stack that a run may take on a Cortex-M4F, the firmware's own frames included.
-const STACK_AIM: u64 = 4096;
 
 /// Words for the larger models.
 const WORDS: &str = include_str!("words.txt");
@@ -130,9 +128,7 @@ pub fn tiny_models(board: Board, toolchain: &Toolchain) -> Result<String> {
                 .sum::<usize>();
         }
     }
-    if board == Board::M4f && stack > STACK_AIM {
-        bail!("{stack} bytes of stack, more than {STACK_AIM}");
-    }
+    budget::hold_stack(board, stack)?;
     Ok(format!(
         "{steps} steps equal, stack {} bytes",
         grouped(stack)

@@ -88,6 +88,13 @@ pub fn run(args: &Args) -> Result<()> {
     let path = workspace::root().join("tools/cli/instructions.json");
     let mut table: Table = serde_json::from_str(&fs::read_to_string(&path)?)?;
     table.how = "Written by `cargo xtask instructions`.".into();
+    let place = |row: &Row| {
+        let board = Board::ALL.iter().position(|b| b.name() == row.class);
+        (
+            board,
+            FORMATS.iter().position(|(name, _)| *name == row.format),
+        )
+    };
     let toolchain = toolchain::find()?;
     for &board in &args.boards {
         let firmware = board.build(&toolchain)?;
@@ -136,19 +143,12 @@ pub fn run(args: &Args) -> Result<()> {
             }
             table.rows.push(row);
         }
+        table.rows.sort_by_key(place);
+        if !args.dry {
+            fs::write(&path, text_of(&table)?)?;
+        }
     }
-    let place = |row: &Row| {
-        let board = Board::ALL.iter().position(|b| b.name() == row.class);
-        (
-            board,
-            FORMATS.iter().position(|(name, _)| *name == row.format),
-        )
-    };
-    table.rows.sort_by_key(place);
-    if !args.dry {
-        fs::write(&path, text_of(&table)?)?;
-        println!("{}", path.display());
-    }
+    println!("{}", path.display());
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod bench_kernels;
 mod bench_model;
 mod board_tests;
 mod boards;
+mod budget;
 mod c_example;
 mod elf;
 mod emulate;
@@ -27,6 +28,7 @@ mod process;
 mod report;
 mod setup;
 mod size;
+mod size_features;
 mod test;
 mod toolchain;
 mod watch;
@@ -67,7 +69,7 @@ enum Task {
     Instructions(instructions::Args),
     /// Build the example in C for the emulated M4F and pronounce words with it.
     C(c_example::Args),
-    /// Text size of the any-model firmware, by crate, from the linker's map.
+    /// Flash of the any-model firmware by crate or module, and what the library's features take.
     Size(size::Args),
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::boards::Board;
 use crate::emulate::grouped;
-use crate::{toolchain, workspace};
+use crate::{size_features, toolchain, workspace};
 
 /// The crates whose sum is the library's size in flash.
 const LIBRARY: [&str; 7] = [
@@ -32,10 +32,19 @@ const UNNAMED: &str = "(unnamed constants)";
 pub struct Args {
     /// The boards; m4f and m0 if none is given.
     boards: Vec<Board>,
+    /// The library by module.
+    #[arg(long)]
+    modules: bool,
+    /// What each of the library's features takes, in a firmware for g2p alone.
+    #[arg(long, conflicts_with_all = ["boards", "modules"])]
+    features: bool,
 }
 
 /// Prints the table.
 pub fn run(args: &Args) -> Result<()> {
+    if args.features {
+        return size_features::print(&toolchain::find()?);
+    }
     let boards = if args.boards.is_empty() {
         vec![Board::M4f, Board::M0]
     } else {
@@ -43,19 +52,19 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut columns = Vec::new();
     for &board in &boards {
-        columns.push(measure(board)?);
+        columns.push(measure(board, args.modules)?);
     }
     let mut crates: Vec<&String> = columns.iter().flat_map(BTreeMap::keys).collect();
     crates.sort_by_key(|name| (!is_library(name), *name));
     crates.dedup();
     let line = |name: &str, values: &[u64]| {
-        print!("{name:<24}");
+        print!("{name:<32}");
         for value in values {
             print!("{:>10}", grouped(*value));
         }
         println!();
     };
-    print!("{:<24}", "bytes of flash");
+    print!("{:<32}", "bytes of flash");
     for board in &boards {
         print!("{:>10}", board.name());
     }
@@ -90,7 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Bytes of the library in a board's firmware.
 pub fn library_bytes(board: Board) -> Result<u64> {
-    Ok(measure(board)?
+    Ok(measure(board, false)?
         .iter()
         .filter(|(name, _)| is_library(name))
         .map(|(_, size)| size)
@@ -98,11 +107,12 @@ pub fn library_bytes(board: Board) -> Result<u64> {
 }
 
 fn is_library(name: &str) -> bool {
-    LIBRARY.contains(&name) || name == UNNAMED
+    let of_crate = name.split("::").next().unwrap_or(name);
+    LIBRARY.contains(&of_crate) || name == UNNAMED
 }
 
-/// Builds the firmware with a map and sums it by crate.
-fn measure(board: Board) -> Result<BTreeMap<String, u64>> {
+/// Builds the firmware with a map and sums it by crate, the library by module if wanted.
+fn measure(board: Board, modules: bool) -> Result<BTreeMap<String, u64>> {
     let map = workspace::board_target().join(format!("{}.map", board.folder()));
     board.build_with(
         &toolchain::find()?,
@@ -110,7 +120,7 @@ fn measure(board: Board) -> Result<BTreeMap<String, u64>> {
         &[format!("-Map={}", map.display())],
     )?;
     let text = fs::read_to_string(&map).with_context(|| map.display().to_string())?;
-    let sizes = by_crate(&text);
+    let sizes = by_owner(&text, if modules { module_of } else { crate_of });
     if sizes.is_empty() {
         bail!("{} holds no sections that could be read", map.display());
     }
@@ -119,13 +129,13 @@ fn measure(board: Board) -> Result<BTreeMap<String, u64>> {
 
 /// Sums an LLD map: columns VMA, LMA, size (all hexadecimal) and alignment, then, by indentation, an
 /// output section, a `file:(input section)`, or a symbol of that input section.
-fn by_crate(map: &str) -> BTreeMap<String, u64> {
+fn by_owner(map: &str, owner_of: fn(&str) -> &str) -> BTreeMap<String, u64> {
     let mut sizes = BTreeMap::new();
     let mut counted = false;
     let mut open: Option<(u64, String)> = None;
     let mut close = |open: &mut Option<(u64, String)>, name: Option<&str>| {
         if let Some((size, fallback)) = open.take() {
-            let owner = name.map_or(fallback, |name| crate_of(name).to_owned());
+            let owner = name.map_or(fallback, |name| owner_of(name).to_owned());
             *sizes.entry(owner).or_insert(0) += size;
         }
     };
@@ -220,6 +230,32 @@ fn crate_of(symbol: &str) -> &str {
     }
 }
 
+/// As [`crate_of`], of this library's functions with two modules: `palmtop::kernels::int4`.
+fn module_of(symbol: &str) -> &str {
+    let name = crate_of(symbol);
+    if name != "palmtop" {
+        // In assembly.
+        return if symbol.starts_with("palmtop_d") {
+            "palmtop::kernels (assembly)"
+        } else {
+            name
+        };
+    }
+    let Some(start) = symbol.find("palmtop::") else {
+        return name;
+    };
+    let path = &symbol[start..];
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let path = &path[..path.find(|c| !is_name(c)).unwrap_or(path.len())];
+    // The last part is the function's or the type's.
+    let mut ends = path.match_indices("::").map(|(at, _)| at);
+    match (ends.next(), ends.next(), ends.next()) {
+        (_, _, Some(third)) => &path[..third],
+        (_, Some(second), _) => &path[..second],
+        _ => name,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +267,22 @@ mod tests {
         assert_eq!(crate_of("<[f32] as palmtop::kernels::Rows>::c"), "palmtop");
         assert_eq!(crate_of("__aeabi_fadd"), "compiler_builtins");
         assert_eq!(crate_of("Reset"), "(unmangled)");
+        for (symbol, module) in [
+            ("palmtop::kernels::int4::dot_rows", "palmtop::kernels::int4"),
+            ("palmtop::generate::greedy", "palmtop::generate"),
+            (
+                "<palmtop::format::palm::Palm>::parse",
+                "palmtop::format::palm",
+            ),
+            (
+                "palmtop::layers::mixture::router::RouterView::choose",
+                "palmtop::layers::mixture",
+            ),
+            ("palmtop_dots", "palmtop::kernels (assembly)"),
+            ("__aeabi_fadd", "compiler_builtins"),
+        ] {
+            assert_eq!(module_of(symbol), module);
+        }
     }
 
     #[test]
@@ -250,7 +302,7 @@ mod tests {
      610      610       10     4 .data
      610      610       10     4         a.o:(.data.x)
 ";
-        let sizes = by_crate(map);
+        let sizes = by_owner(map, crate_of);
         assert_eq!(sizes["(unmangled)"], 0x58);
         assert_eq!(sizes["palmtop"], 0x2a);
         assert_eq!(sizes["compiler_builtins"], 8);

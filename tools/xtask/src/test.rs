@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check of the repository, in steps that name themselves.
 
+use std::fs;
 use std::io::{Write, stdout};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,16 +12,12 @@ use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{
-    arm64, board_tests, c_example, experts, hardware, kernels, loads, new_tests, paged_tests,
-    panic_free, setup, size, workspace,
+    arm64, board_tests, budget, c_example, experts, hardware, kernels, loads, new_tests,
+    paged_tests, panic_free, setup, size, size_features, workspace,
 };
 
 /// Longest that one step may take.
 const LIMIT: Duration = Duration::from_secs(1500);
-
-/// Most flash that the library may take on a Cortex-M4F in the firmware that takes any model: all
-/// families, formats and routing rules, constants included.
-const FLASH_AIM: u64 = 60 << 10;
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -99,6 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.skip_tests {
         steps.step("tests on the host", host_tests);
         steps.step("the core, overflow checked", checked_tests);
+        steps.step("package of the library", package);
     }
     if !args.skip_boards {
         steps.step("kernels on 64-bit Arm", arm64::test);
@@ -165,6 +163,26 @@ fn lints(steps: &mut Steps) {
     });
 }
 
+/// What would go to crates.io: it builds by itself, and is far below the 10 MB that are allowed there.
+fn package() -> Result<Note> {
+    const MOST: u64 = 1 << 20;
+    // What it depends on has been downloaded by the builds before.
+    cargo(&["package", "-p", "palmtop", "--allow-dirty", "--offline"])?;
+    let folder = workspace::target().join("package");
+    let mut bytes = 0;
+    for file in fs::read_dir(folder)? {
+        let file = file?;
+        if file.path().extension().is_some_and(|end| end == "crate") {
+            bytes = bytes.max(file.metadata()?.len());
+        }
+    }
+    match bytes {
+        0 => bail!("there is no package"),
+        bytes if bytes > MOST => bail!("{} bytes", grouped(bytes)),
+        bytes => Ok(format!("{} bytes", grouped(bytes))),
+    }
+}
+
 /// The core on damaged files and in every order of calls, with overflow checks and debug
 /// assertions on.
 fn checked_tests() -> Result<Note> {
@@ -219,11 +237,16 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
     }
     steps.step("library's flash on m4f", || {
         let bytes = size::library_bytes(Board::M4f)?;
-        if bytes > FLASH_AIM {
-            bail!("{} bytes, more than {}", grouped(bytes), grouped(FLASH_AIM));
-        }
+        budget::hold(&budget::load()?.any_model, "m4f", bytes)?;
         Ok(format!("{} bytes", grouped(bytes)))
     });
+    for target in size_features::TARGETS {
+        steps.step(&format!("flash of g2p alone on {target}"), || {
+            let bytes = size_features::bytes(toolchain, target, "", "s")?;
+            budget::hold(&budget::load()?.g2p_alone, target, bytes)?;
+            Ok(format!("{} bytes", grouped(bytes)))
+        });
+    }
     steps.step("the palmtop command", || {
         emulate::palmtop()?;
         Ok(Note::new())
