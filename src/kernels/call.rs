@@ -23,26 +23,27 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// The operands for rows `first` to `first + rows`, rounded up to whole blocks. `None` if a slice
-    /// is too short, begins or steps off a multiple of 4, or activations are of another form.
+    /// The operands for rows `first` to `first + rows`, rounded up to a multiple of `unit`, which
+    /// divides the layout's block: `weights` begin and end with whole blocks. `None` if a slice is too
+    /// short, begins or steps off a multiple of 4, or activations are of another form.
     #[inline]
     pub fn new(
         weights: &Weights<'a>,
         (first, rows): (usize, usize),
-        block: usize,
+        unit: usize,
         (x, form): (Rows<'a>, Form),
         tokens: usize,
         sums: &'a mut [i32],
     ) -> Option<Self> {
         let stride = weights.stride();
-        let rows = rows.checked_next_multiple_of(block)?;
-        let start = first.checked_mul(stride)?;
-        let end = start.checked_add(rows.checked_mul(stride)?)?;
-        let weights = weights.values().get(start..end)?;
-        let row = stride.checked_mul(match form {
-            Form::Lanes => 2,
-            _ => 1,
-        })?;
+        let rows = rows.checked_next_multiple_of(unit)?;
+        let block = weights.layout().block();
+        let start = (first / block).checked_mul(block)?;
+        let end = first.checked_add(rows)?.checked_next_multiple_of(block)?;
+        let weights = weights
+            .values()
+            .get(start.checked_mul(stride)?..end.checked_mul(stride)?)?;
+        let row = stride.checked_mul(form.bytes(1))?;
         let x_len = x.pitch.checked_mul(tokens.checked_sub(1)?)?;
         let bytes = x.bytes.get(..x_len.checked_add(row)?)?;
         let sums = sums.get_mut(..rows.checked_mul(tokens)?)?;
@@ -53,7 +54,7 @@ impl<'a> Call<'a> {
             && stride > 0
             && stride % 16 == 0
             && x.pitch % 4 == 0
-            && first % block == 0
+            && first % unit == 0
             && aligned(bytes)
             && aligned(weights);
         sound.then_some(Self {

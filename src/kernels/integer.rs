@@ -11,7 +11,9 @@ pub const TINY: f32 = 1e-30;
 pub fn dot(a: &[i8], b: &[i8]) -> i32 {
     #[cfg(kernels = "dsp")]
     return super::arm::dsp::dot(a, b);
-    #[cfg(not(kernels = "dsp"))]
+    #[cfg(kernels = "mve")]
+    return super::arm::mve::dot(a, b);
+    #[cfg(not(any(kernels = "dsp", kernels = "mve")))]
     portable_dot(a, b)
 }
 

@@ -22,6 +22,9 @@ pub struct Weights<'m> {
 pub enum Form {
     /// A byte a value.
     Bytes,
+    /// An unsigned byte a value: 128 more. Products then have the values and zero points that are
+    /// 128 more.
+    Biased,
     /// What [`prepare`](super::lanes::prepare) makes of it, for [`Layout::Lanes4`].
     Lanes,
 }
@@ -36,8 +39,16 @@ impl Form {
     /// Bytes of a row of so many values, a multiple of 16.
     pub const fn bytes(self, values: usize) -> usize {
         match self {
-            Self::Bytes => values,
+            Self::Bytes | Self::Biased => values,
             Self::Lanes => values.saturating_mul(2),
+        }
+    }
+
+    /// What values, and with them zero points, are more than they were.
+    pub const fn offset(self) -> i32 {
+        match self {
+            Self::Biased => 128,
+            _ => 0,
         }
     }
 
@@ -45,6 +56,11 @@ impl Form {
     pub fn prepare(self, row: &mut [i8]) {
         match self {
             Self::Bytes => {}
+            Self::Biased => {
+                for value in row {
+                    *value ^= i8::MIN;
+                }
+            }
             Self::Lanes => super::lanes::prepare(row),
         }
     }
@@ -135,6 +151,16 @@ impl<'m> Weights<'m> {
                     *out = at(col);
                 }
             }
+            Layout::Words16 if first.is_multiple_of(4) => {
+                // Four columns lie side by side, the next four a group further.
+                let start = layout.index(row, first, stride);
+                let groups = self.values.get(start..).unwrap_or_default().chunks(64);
+                for (out, group) in out.chunks_mut(4).zip(groups) {
+                    for (out, value) in out.iter_mut().zip(group) {
+                        *out = *value ^ i8::MIN;
+                    }
+                }
+            }
             Layout::Words16 | Layout::Bytes4 => {
                 for (out, col) in out.iter_mut().zip(first..) {
                     *out = at(col) ^ i8::MIN;
@@ -154,6 +180,8 @@ impl<'m> Weights<'m> {
 /// Rows of a matrix that one call of [`dots`] takes with so many tokens: a multiple of 4.
 pub const fn rows_at_once(tokens: usize) -> usize {
     match tokens {
+        // What a call costs by itself counts where a row is short.
+        0..=1 if target::IS_SMALL => 64,
         0..=4 => 16,
         5..=8 => 8,
         _ => 4,
@@ -161,7 +189,8 @@ pub const fn rows_at_once(tokens: usize) -> usize {
 }
 
 /// `sums[r · tokens + t]` = Σ q·w of row `first + r` and token t, for `rows` rows (at most
-/// [`rows_at_once`]) and at most 16 tokens. `first` is a multiple of [`rows_at_once`]. Kernels take
+/// [`rows_at_once`]) and at most 16 tokens. `first` is a multiple of
+/// [`rows_at_once`], or of 16 where that is more. Kernels take
 /// whole blocks of rows: where `sums` has room for four times ⌈`rows` / 4⌉ rows, they fill all of it.
 ///
 /// Each weight is read once. Exact as [`integer::dot`] is.
@@ -195,13 +224,28 @@ pub fn dots(
 
 #[cfg(kernels = "dsp")]
 use super::arm::dsp as target;
+#[cfg(kernels = "mve")]
+use super::arm::mve as target;
+#[cfg(kernels = "v6m")]
+use super::arm::v6m as target;
+#[cfg(kernels = "v7m")]
+use super::arm::v7m as target;
+#[cfg(kernels = "rv32")]
+use super::riscv::rv32 as target;
 
 /// Targets without kernels of their own.
-#[cfg(not(kernels = "dsp"))]
+#[cfg(not(any(
+    kernels = "v6m",
+    kernels = "v7m",
+    kernels = "dsp",
+    kernels = "mve",
+    kernels = "rv32"
+)))]
 mod target {
     use super::{Form, Layout, Rows, Weights};
 
     pub const LAYOUT: Layout = Layout::Rows;
+    pub const IS_SMALL: bool = false;
 
     pub const fn form(_layout: Layout) -> Form {
         Form::Bytes
@@ -218,7 +262,14 @@ mod target {
     }
 }
 
-/// [`dots`] on any target, in any layout; activations are bytes.
+/// Σ (128 + a)·b of biased a.
+fn biased_dot(a: &[i8], b: &[i8]) -> i32 {
+    let product = |(a, b): (&i8, &i8)| i32::from(*a as u8).wrapping_mul((*b).into());
+    let products = a.iter().zip(b).map(product);
+    products.fold(0, i32::wrapping_add)
+}
+
+/// [`dots`] on any target, in any layout; activations are bytes, biased or not.
 #[inline(never)]
 pub fn portable(
     weights: &Weights<'_>,
@@ -231,7 +282,7 @@ pub fn portable(
     let tokens = tokens.min(BATCH);
     for (row, sums) in sums.chunks_mut(tokens.max(1)).take(rows).enumerate() {
         let row = first.saturating_add(row);
-        if let (Layout::Rows, [sum]) = (weights.layout, &mut *sums) {
+        if let (Layout::Rows, Form::Bytes, [sum]) = (weights.layout, x.form, &mut *sums) {
             let start = row.saturating_mul(weights.stride);
             let values = weights.values.get(start..).unwrap_or_default();
             let values = values.get(..weights.stride).unwrap_or_default();
@@ -250,7 +301,12 @@ pub fn portable(
             let near = core::hint::black_box(near);
             for (token, sum) in sums.iter_mut().enumerate() {
                 let row = x.from(token).get(col..).unwrap_or_default();
-                *sum = sum.wrapping_add(integer::dot(row, near));
+                *sum = sum.wrapping_add(match x.form {
+                    Form::Bytes => integer::dot(row, near),
+                    Form::Biased if cfg!(kernels = "v6m") => biased_dot(row, near),
+                    // No other target brings activations into this form for portable kernels.
+                    _ => 0,
+                });
             }
             col = col.saturating_add(CHUNK);
         }

@@ -16,6 +16,8 @@ pub mod activation;
     kernels = "mve"
 ))]
 mod arm;
+#[cfg(any(kernels = "v6m", kernels = "v7m", kernels = "rv32"))]
+mod blocks;
 #[cfg(any(
     kernels = "v6m",
     kernels = "v7m",
@@ -34,7 +36,14 @@ pub mod lanes;
 pub mod layout;
 pub mod math;
 pub mod matmul;
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub mod measure;
+#[cfg(feature = "threads")]
+pub mod pool;
 pub(crate) mod product;
+#[cfg(kernels = "rv32")]
+mod riscv;
 pub mod single;
 pub mod soft;
 pub mod softmax;
@@ -42,5 +51,7 @@ pub mod softmax;
 pub(crate) mod x86;
 
 pub use activation::Activation;
+#[cfg(fpu)]
+pub(crate) use arm::fpu;
 pub use layout::Layout;
 pub use single::Single;

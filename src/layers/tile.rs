@@ -1,9 +1,10 @@
 //! The input of linear layers: a few token rows, as floats or quantized.
 
+use super::norm::NormKind;
 use crate::kernels::matmul::{Form, Rows};
-use crate::kernels::{Layout, fast, lanes};
+use crate::kernels::{Layout, fast};
 use crate::tensor::arena::Carver;
-use crate::tensor::{Input, Matrix, Quantized};
+use crate::tensor::{Input, Matrix, NormWeights, Quantized};
 
 /// Values of a quantized row, padding included.
 pub(crate) const fn padded(width: usize) -> usize {
@@ -89,6 +90,13 @@ impl<'a> Tile<'a> {
         }
     }
 
+    /// Takes the rows of `width` values that an equal tile at the same place has set before.
+    pub fn keep(&mut self, row_width: usize) {
+        if let Self::Quantized { width, .. } = self {
+            *width = row_width;
+        }
+    }
+
     /// Sets row `token`, quantizing it if the tile is quantized.
     pub fn set(&mut self, token: usize, row: &[f32]) {
         match self {
@@ -116,20 +124,56 @@ impl<'a> Tile<'a> {
                 if let (Some(to), Some(scale), Some(zero)) =
                     (to, scales.get_mut(token), zeros.get_mut(token))
                 {
-                    let first = match form {
-                        Form::Bytes => 0,
-                        Form::Lanes => count,
-                    };
+                    // What a row of this form has in its last bytes.
+                    let first = form.bytes(count).saturating_sub(count);
                     let bytes = to.get_mut(first..first.saturating_add(count));
                     let affine = fast::quantize(row, bytes.unwrap_or_default());
                     *scale = affine.scale;
-                    *zero = affine.zero;
-                    if *form == Form::Lanes {
-                        lanes::prepare(to);
-                    }
+                    *zero = affine.zero.wrapping_add(form.offset());
+                    form.prepare(to.get_mut(..form.bytes(count)).unwrap_or_default());
                 }
             }
         }
+    }
+
+    /// Sets row `token` to a normed row, where this machine does both at once; `scratch` has room for
+    /// the row.
+    pub fn set_normed(
+        &mut self,
+        _token: usize,
+        _row: &[f32],
+        _norm: (NormKind, &NormWeights<'_>),
+        _scratch: &mut [f32],
+    ) -> bool {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let Self::Quantized {
+            rows,
+            scales,
+            zeros,
+            width,
+            room,
+            form: Form::Bytes,
+        } = self
+        {
+            let (kind, weights) = _norm;
+            let norm = crate::kernels::x86::Norm {
+                gain: weights.gain,
+                bias: kind.layer_norm.then_some(weights.bias),
+                eps: kind.eps,
+            };
+            *width = _row.len();
+            let count = padded(*width);
+            let start = _token.saturating_mul(count.saturating_mul(*room));
+            let to = rows.get_mut(start..start.saturating_add(count));
+            if let (Some(to), Some(scale), Some(zero)) =
+                (to, scales.get_mut(_token), zeros.get_mut(_token))
+                && let Some(affine) = crate::kernels::x86::norm_quantize(_row, norm, _scratch, to)
+            {
+                (*scale, *zero) = (affine.scale, affine.zero);
+                return true;
+            }
+        }
+        false
     }
 
     /// The rows that were set, as the input of a linear layer.

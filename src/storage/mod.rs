@@ -23,6 +23,8 @@ pub(crate) use cache::{cache_bytes, slot_bytes};
 pub use device::{Embedded, NorFlash, Storage};
 pub use paged::Paged;
 
+use core::fmt;
+
 use crate::format::{ExpertRecord, Palm};
 
 /// Why an expert's weights could not be had.
@@ -37,6 +39,18 @@ pub enum StorageError {
     /// The weights are not there: the image does not hold them, or they are yet to be read.
     Absent,
 }
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "an expert's weights could not be read",
+            Self::Crc => "an expert's weights are damaged (CRC)",
+            Self::Absent => "an expert's weights are not there yet",
+        })
+    }
+}
+
+impl core::error::Error for StorageError {}
 
 /// Gives the blob of an expert when a layer has chosen it.
 ///

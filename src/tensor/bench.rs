@@ -29,8 +29,9 @@ pub struct Quantized<'a> {
     pub zeros: &'a [i32],
 }
 
-/// Applies a layer to `tokens` rows; `out` gets as many values a token as the layer has rows.
-pub fn int8_layer(layer: &Int8<'_>, x: Quantized<'_>, tokens: usize, out: &mut [f32]) {
+/// Applies a layer to `tokens` rows; `out` gets as many values a token as the layer has rows, or
+/// these are added to it.
+pub fn int8_layer(layer: &Int8<'_>, x: Quantized<'_>, tokens: usize, add: bool, out: &mut [f32]) {
     let matrix = Matrix {
         rows: layer.rows,
         cols: layer.weights.stride(),
@@ -50,7 +51,7 @@ pub fn int8_layer(layer: &Int8<'_>, x: Quantized<'_>, tokens: usize, out: &mut [
     let mut output = Output {
         rows: out,
         stride: layer.rows,
-        op: Op::Store,
+        op: if add { Op::Add } else { Op::Store },
         gated: None,
     };
     linear(&matrix, 0..layer.rows, input, tokens, &mut output);

@@ -2,7 +2,7 @@
 
 use super::{Matrix, Values};
 use crate::format::GROUP;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[cfg(any(fpu, all(feature = "std", target_arch = "x86_64")))]
 use crate::kernels;
 use crate::kernels::integer::BATCH;
 use crate::kernels::product::{Int8, Op, Output, Quantized, gated, joined};
@@ -82,7 +82,12 @@ fn by_block(
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) {
-    let of_tokens = x.rows.skip(tokens.start);
+    let count = tokens.len();
+    let x = Quantized {
+        rows: x.rows.skip(tokens.start),
+        scales: part(x.scales, tokens.start, count),
+        zeros: part(x.zeros, tokens.start, count),
+    };
     let how = How {
         op: output.op,
         factor: output.gated.and_then(|gated| gated.factor),
@@ -90,13 +95,17 @@ fn by_block(
         bias: matrix.bias,
     };
     let put = how.way();
-    let count = tokens.len();
     let step = matmul::rows_at_once(count);
     let mut all = [0i32; matmul::SUMS];
     let mut first = range.start;
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
-        matmul::dots(&matrix.weights, first, rows, of_tokens, count, &mut all);
+        matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
+        #[cfg(fpu)]
+        if kernels::fpu::put(matrix, (first, rows), &all, &x, tokens.clone(), output) {
+            first = first.saturating_add(step);
+            continue;
+        }
         for (index, token) in tokens.clone().enumerate() {
             let (target, gate) = output.target(token);
             let values = Dequantized {
@@ -104,8 +113,8 @@ fn by_block(
                 step: count,
                 scales: part(matrix.scales, first, rows),
                 sums: part(matrix.sums, first, rows),
-                x_scale: x.scales.get(token).copied().unwrap_or(0.0),
-                zero: x.zeros.get(token).copied().unwrap_or(0),
+                x_scale: x.scales.get(index).copied().unwrap_or(0.0),
+                zero: x.zeros.get(index).copied().unwrap_or(0),
                 gate: gate.unwrap_or(0.0),
                 first,
                 how: &how,

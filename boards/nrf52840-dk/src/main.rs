@@ -227,7 +227,7 @@ async fn read(rx: &mut BufferedUarteRx<'_>, watchdog: &mut WatchdogHandle) -> Op
     }
 }
 
-/// Waits for ctrl-C.
+/// Waits for ctrl-C; what else is typed meanwhile is lost.
 async fn cancelled(rx: &mut BufferedUarteRx<'_>) {
     let mut byte = [0];
     loop {

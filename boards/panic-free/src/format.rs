@@ -3,6 +3,7 @@
 use core::hint::black_box;
 
 use palmtop::format::{ExpertRecord, Palm, Policy, Section, TensorFormat, TensorRecord, crc32};
+use palmtop::kernels::Layout;
 
 use crate::Opaque;
 
@@ -69,11 +70,13 @@ pub fn parts(opaque: &mut Opaque) {
         cols: opaque.number(3),
         stride: opaque.number(4),
         format,
+        layout: Layout::from_code(opaque.number(11) as u8).unwrap_or_default(),
         in_expert: opaque.number(5) > 0,
         scales: opaque.number(6),
         sums: opaque.number(7),
         bias: opaque.number(8),
     };
+    black_box((record.layout.name(), record.layout.activation_bytes()));
     black_box(record.matrix_bytes());
     black_box(record.scale_bytes());
     black_box(record.groups());

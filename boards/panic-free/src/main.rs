@@ -7,10 +7,12 @@
 //!
 //! Not called: `Display` of the error types, since `core::fmt` is not free of panics; firmware that
 //! must not panic matches on the variants. And `async` functions: the language puts a panic into
-//! each, for who polls it after its end. A new public function of the core gets a call here.
+//! each, for who polls it after its end. A new public function of the core gets a call here,
+//! as do the functions for C.
 #![no_std]
 #![no_main]
 
+mod c;
 mod format;
 mod kernels;
 /// Sizes of arenas that the compiler checks on this target, as it does on the host.
@@ -69,7 +71,7 @@ fn nth(numbers: &[u32], index: usize) -> u32 {
 }
 
 /// Everything, each in a function of its own, so that what one has checked is not known in another.
-static CALLS: [fn(&mut Opaque); 27] = [
+static CALLS: [fn(&mut Opaque); 28] = [
     format::parse,
     format::view,
     format::verify,
@@ -96,6 +98,7 @@ static CALLS: [fn(&mut Opaque); 27] = [
     storage::paged,
     storage::adapters,
     text::tokenizer,
+    c::calls,
     control,
 ];
 

@@ -4,6 +4,7 @@ use core::hint::black_box;
 
 use palmtop::format::ExpertRecord;
 use palmtop::generate::{argmax, greedy};
+use palmtop::kernels::Layout;
 use palmtop::storage::{Mapped, StorageError, WeightSource};
 use palmtop::{
     Arena, BlockShape, Error, Limits, MemoryPlan, Model, NoTrace, Route, RouteTrace, Session,
@@ -72,6 +73,7 @@ pub fn sizes(opaque: &mut Opaque) {
         block: flag(37).then_some(block),
         parallel: flag(38),
         decoder_only: flag(39),
+        layout: Layout::from_code(opaque.number(40) as u8).unwrap_or_default(),
     };
     let plan = black_box(MemoryPlan::new(&shape, limits));
     black_box((plan.encode(), plan.cross(), plan.decode(), plan.total()));

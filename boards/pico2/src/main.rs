@@ -194,7 +194,7 @@ async fn read(rx: &mut BufferedUartRx, watchdog: &mut Watchdog) -> Option<u8> {
     }
 }
 
-/// Waits for ctrl-C.
+/// Waits for ctrl-C; what else is typed meanwhile is lost.
 async fn cancelled(rx: &mut BufferedUartRx) {
     let mut byte = [0];
     loop {

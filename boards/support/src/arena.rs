@@ -18,6 +18,8 @@ use palmtop::Arena;
 /// SECTIONS { .ccmram (NOLOAD) : ALIGN(16) { *(.ccmram .ccmram.*); } > CCMRAM } INSERT AFTER .bss;
 /// ```
 ///
+/// Size reports find the arena by the name of its static, `PALMTOP_ARENA`.
+///
 /// Start-up code neither copies nor zeroes it; the macro zeroes it when it is handed out.
 #[macro_export]
 macro_rules! arena {
@@ -27,11 +29,11 @@ macro_rules! arena {
     ($bytes:expr, in $section:literal) => {{
         static ONCE: $crate::StaticCell<()> = $crate::StaticCell::new();
         #[unsafe(link_section = $section)]
-        static mut MEMORY: ::core::mem::MaybeUninit<$crate::Arena<{ $bytes }>> =
+        static mut PALMTOP_ARENA: ::core::mem::MaybeUninit<$crate::Arena<{ $bytes }>> =
             ::core::mem::MaybeUninit::uninit();
         ONCE.init(());
         // SAFETY: `init` has let only one caller come here, so that there is no second reference.
-        $crate::zeroed(unsafe { &mut *(&raw mut MEMORY) })
+        $crate::zeroed(unsafe { &mut *(&raw mut PALMTOP_ARENA) })
     }};
 }
 

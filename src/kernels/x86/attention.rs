@@ -6,11 +6,14 @@
 use super::super::float;
 use super::super::host::Level;
 use super::super::integer::TINY;
+#[cfg(feature = "threads")]
+use super::super::pool;
 use super::functions::exp_below;
 use super::isa::Isa;
 use super::rows::{greatest, symmetric_by};
 use super::tile::{BLOCK, GROUP, MOST_TOKENS, Sums, Tile, total};
 use super::{pack, scratch};
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::ops::Range;
 
 /// Keys whose products are summed in i32 before they join the f32 sum (contract).
@@ -18,6 +21,9 @@ const CHUNK: usize = 512;
 
 /// The greatest weight.
 const MOST: f32 = 32767.0;
+
+/// Writes the biases of a head: see [`Attention::bias`].
+pub(crate) type Bias<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
 /// A batch of queries with the cache that they attend to.
 pub(crate) struct Attention<'a> {
@@ -45,7 +51,7 @@ pub(crate) struct Attention<'a> {
     pub scale: f32,
     /// Writes the biases of a head for the last query of the batch and the keys 0, 1, 2, …; those of
     /// a query n places before it are the same from n on.
-    pub bias: Option<&'a dyn Fn(usize, &mut [f32])>,
+    pub bias: Option<&'a Bias<'a>>,
 }
 
 impl Attention<'_> {
@@ -67,15 +73,43 @@ impl Attention<'_> {
             && self.k_scales.len() >= vectors
             && self.v_scales.len() >= vectors;
         if fits {
-            // SAFETY: the sizes were checked, and the level is one that this machine has.
-            unsafe { heads_of(level, self, 0..self.kv_heads) };
+            let out = Outputs(self.queries.as_mut_ptr());
+            self.run_heads(level, &out);
         }
         fits
     }
+
+    /// All heads of keys, on as many threads as there are and as it is worth. The sizes were
+    /// checked.
+    fn run_heads(&self, level: Level, out: &Outputs) {
+        #[cfg(feature = "threads")]
+        {
+            let group = self.heads / self.kv_heads;
+            let cost = self.keys * self.d_kv * (2 * self.count * group + 4);
+            let (parts, size) = pool::cut(self.kv_heads, cost);
+            pool::run(parts, &|part| {
+                let start = part * size;
+                let heads = start..self.kv_heads.min(start + size);
+                // SAFETY: the level is one that this machine has; parts write to different heads.
+                unsafe { heads_of(level, self, out, heads) };
+            });
+        }
+        #[cfg(not(feature = "threads"))]
+        // SAFETY: the level is one that this machine has.
+        unsafe {
+            heads_of(level, self, out, 0..self.kv_heads);
+        }
+    }
 }
 
+/// Where queries are read, and outputs written.
+struct Outputs(*mut f32);
+
+// SAFETY: threads have different heads.
+unsafe impl Sync for Outputs {}
+
 levels! {
-    unsafe fn heads_of(a: &mut Attention<'_>, kv_heads: Range<usize>) = heads_by
+    unsafe fn heads_of(a: &Attention<'_>, out: &Outputs, kv_heads: Range<usize>) = heads_by
 }
 
 /// Where the parts of the scratch lie, in bytes.
@@ -121,7 +155,7 @@ impl Parts {
 
 /// The queries' heads that share some heads of keys.
 #[inline(always)]
-unsafe fn heads_by<I: Isa>(a: &mut Attention<'_>, kv_heads: Range<usize>) {
+unsafe fn heads_by<I: Isa>(a: &Attention<'_>, out: &Outputs, kv_heads: Range<usize>) {
     let (d_kv, stride) = (a.d_kv, a.d_kv.next_multiple_of(BLOCK));
     let keys = a.keys.next_multiple_of(BLOCK);
     let parts = Parts::new(keys, stride, a.count, I::TOKENS);
@@ -139,6 +173,14 @@ unsafe fn heads_by<I: Isa>(a: &mut Attention<'_>, kv_heads: Range<usize>) {
             while key < keys {
                 let rows = BLOCK.min(a.keys - key);
                 let to = memory.add(parts.k + key * stride);
+                // Vectors of a head are far apart, which the machine does not foresee.
+                for row in 2 * BLOCK..3 * BLOCK {
+                    for from in [k, v] {
+                        let from = from.wrapping_add((key + row) * pitch);
+                        _mm_prefetch::<_MM_HINT_T0>(from);
+                        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(d_kv - 1));
+                    }
+                }
                 let (k, v) = (k.add(key * pitch).cast(), v.add(key * pitch).cast());
                 if d_kv == stride {
                     pack::block(k, pitch, stride, rows, to);
@@ -172,7 +214,7 @@ unsafe fn heads_by<I: Isa>(a: &mut Attention<'_>, kv_heads: Range<usize>) {
                 let mut first = 0;
                 while first < a.count {
                     let tokens = I::TOKENS.min(a.count - first);
-                    head_by::<I>(a, head, first..first + tokens, memory, &parts);
+                    head_by::<I>(a, out, head, first..first + tokens, memory, &parts);
                     first += tokens;
                 }
             }
@@ -202,7 +244,8 @@ unsafe fn fill(
 /// One head of a few queries.
 #[inline(always)]
 unsafe fn head_by<I: Isa>(
-    a: &mut Attention<'_>,
+    a: &Attention<'_>,
+    out: &Outputs,
     head: usize,
     tokens: Range<usize>,
     memory: *mut u8,
@@ -214,10 +257,7 @@ unsafe fn head_by<I: Isa>(
         let width = a.heads * d_kv;
         let keys = a.keys.next_multiple_of(BLOCK);
         let count = tokens.len();
-        let vectors = a
-            .queries
-            .as_mut_ptr()
-            .add(tokens.start * width + head * d_kv);
+        let vectors = out.0.add(tokens.start * width + head * d_kv);
 
         let query = memory.add(parts.query).cast::<i8>();
         let (mut scales, mut shifts) = ([0.0f32; MOST_TOKENS], [0i32; MOST_TOKENS]);
@@ -249,6 +289,7 @@ unsafe fn head_by<I: Isa>(
                 pitch: stride,
                 groups: stride / 4,
                 out: sums.0.as_mut_ptr(),
+                ahead: core::ptr::null(),
             };
             I::tile::<false>(blocks, count, &tile);
             for block in 0..blocks {
@@ -327,6 +368,7 @@ unsafe fn head_by<I: Isa>(
                     pitch: keys * 2,
                     groups: chunk / 2,
                     out: sums.0.as_mut_ptr(),
+                    ahead: core::ptr::null(),
                 };
                 I::tile::<true>(blocks, count, &tile);
                 for at in 0..count * blocks {

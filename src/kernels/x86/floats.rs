@@ -41,8 +41,6 @@ pub(super) trait Floats: Copy {
     /// The floats of bits.
     unsafe fn float(a: Self::S) -> Self::F;
     unsafe fn load_i32(from: *const i32) -> Self::S;
-    /// Sixteen signed bytes.
-    unsafe fn load_i8(from: *const i8) -> Self::S;
     unsafe fn splat_i32(x: i32) -> Self::S;
     unsafe fn add_i32(a: Self::S, b: Self::S) -> Self::S;
     unsafe fn sub_i32(a: Self::S, b: Self::S) -> Self::S;
@@ -60,10 +58,32 @@ pub(super) trait Floats: Copy {
     unsafe fn store_i8(to: *mut i8, a: Self::S);
     /// Sixteen 16-bit numbers that fit.
     unsafe fn store_i16(to: *mut i16, a: Self::S);
+    /// The greatest lane, where none is NaN.
+    unsafe fn greatest(v: Self::F) -> f32;
     unsafe fn zero8() -> Self::E;
     /// Adds the first eight lanes, then the others.
     unsafe fn sum8(sum: Self::E, v: Self::F) -> Self::E;
     unsafe fn store8(to: *mut f32, sum: Self::E);
+}
+
+/// The greatest of eight lanes.
+#[inline(always)]
+unsafe fn greatest_of_256(v: __m256) -> f32 {
+    unsafe {
+        greatest_of_128(_mm_max_ps(
+            _mm256_castps256_ps128(v),
+            _mm256_extractf128_ps::<1>(v),
+        ))
+    }
+}
+
+/// The greatest of four lanes.
+#[inline(always)]
+unsafe fn greatest_of_128(v: __m128) -> f32 {
+    unsafe {
+        let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+        _mm_cvtss_f32(_mm_max_ss(v, _mm_shuffle_ps::<1>(v, v)))
+    }
 }
 
 impl Floats for Avx512 {
@@ -133,10 +153,6 @@ impl Floats for Avx512 {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
     #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> __m512i {
-        unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())) }
-    }
-    #[inline(always)]
     unsafe fn splat_i32(x: i32) -> __m512i {
         unsafe { _mm512_set1_epi32(x) }
     }
@@ -183,6 +199,15 @@ impl Floats for Avx512 {
     #[inline(always)]
     unsafe fn store_i16(to: *mut i16, a: __m512i) {
         unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtsepi32_epi16(a)) }
+    }
+    #[inline(always)]
+    unsafe fn greatest(v: __m512) -> f32 {
+        unsafe {
+            greatest_of_256(_mm256_max_ps(
+                _mm512_castps512_ps256(v),
+                _mm512_extractf32x8_ps::<1>(v),
+            ))
+        }
     }
     #[inline(always)]
     unsafe fn zero8() -> __m256 {
@@ -294,15 +319,6 @@ macro_rules! of_256 {
                 }
             }
             #[inline(always)]
-            unsafe fn load_i8(from: *const i8) -> [__m256i; 2] {
-                unsafe {
-                    [
-                        _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(0).cast())),
-                        _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.add(8).cast())),
-                    ]
-                }
-            }
-            #[inline(always)]
             unsafe fn splat_i32(x: i32) -> [__m256i; 2] {
                 unsafe { [_mm256_set1_epi32(x); 2] }
             }
@@ -384,6 +400,10 @@ macro_rules! of_256 {
                     _mm_storeu_si128(to.cast(), _mm_packs_epi32(halves[0], halves[1]));
                     _mm_storeu_si128(to.add(8).cast(), _mm_packs_epi32(halves[2], halves[3]));
                 }
+            }
+            #[inline(always)]
+            unsafe fn greatest(v: [__m256; 2]) -> f32 {
+                unsafe { greatest_of_256(_mm256_max_ps(v[0], v[1])) }
             }
             #[inline(always)]
             unsafe fn zero8() -> __m256 {
@@ -566,25 +586,6 @@ impl Floats for Sse41 {
         }
     }
     #[inline(always)]
-    unsafe fn load_i8(from: *const i8) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_cvtepi8_epi32(_mm_cvtsi32_si128(
-                    from.add(0).cast::<i32>().read_unaligned(),
-                )),
-                _mm_cvtepi8_epi32(_mm_cvtsi32_si128(
-                    from.add(4).cast::<i32>().read_unaligned(),
-                )),
-                _mm_cvtepi8_epi32(_mm_cvtsi32_si128(
-                    from.add(8).cast::<i32>().read_unaligned(),
-                )),
-                _mm_cvtepi8_epi32(_mm_cvtsi32_si128(
-                    from.add(12).cast::<i32>().read_unaligned(),
-                )),
-            ]
-        }
-    }
-    #[inline(always)]
     unsafe fn splat_i32(x: i32) -> [__m128i; 4] {
         unsafe { [_mm_set1_epi32(x); 4] }
     }
@@ -715,6 +716,10 @@ impl Floats for Sse41 {
             _mm_storeu_si128(to.cast(), _mm_packs_epi32(halves[0], halves[1]));
             _mm_storeu_si128(to.add(8).cast(), _mm_packs_epi32(halves[2], halves[3]));
         }
+    }
+    #[inline(always)]
+    unsafe fn greatest(v: [__m128; 4]) -> f32 {
+        unsafe { greatest_of_128(_mm_max_ps(_mm_max_ps(v[0], v[1]), _mm_max_ps(v[2], v[3]))) }
     }
     #[inline(always)]
     unsafe fn zero8() -> [__m128; 2] {

@@ -3,9 +3,11 @@
 use super::super::Layout;
 use super::super::host::Level;
 use super::super::matmul::Form;
+#[cfg(feature = "threads")]
+use super::super::pool;
 use super::super::product::{Gated, Int8, Op, Output, Quantized};
 use super::isa::Isa;
-use super::tile::{BLOCK, Sums, Tile, row_sums, total};
+use super::tile::{BLOCK, MOST_BLOCKS, Sums, Tile, row_sums, total};
 use super::{pack, scratch};
 use core::ops::Range;
 
@@ -79,10 +81,26 @@ impl<'a> Product<'a> {
         })
     }
 
-    /// Computes all of it.
+    /// Computes all of it, on as many threads as there are and as it is worth.
     pub fn run_all(&self, level: Level) {
+        #[cfg(feature = "threads")]
+        {
+            /// Rows that parts begin at a multiple of: those of the greatest tile.
+            const UNIT: usize = MOST_BLOCKS * BLOCK;
+            let stride = self.matrix.weights.stride();
+            let units = self.range.len().div_ceil(UNIT);
+            let (parts, size) = pool::cut(units, UNIT * stride * self.tokens);
+            pool::run(parts, &|part| {
+                let start = self.range.start + part * size * UNIT;
+                // SAFETY: parts have different rows.
+                unsafe { self.run(level, start..start + size * UNIT, 0..self.tokens) }
+            });
+        }
+        #[cfg(not(feature = "threads"))]
         // SAFETY: nothing else runs.
-        unsafe { self.run(level, self.range.clone(), 0..self.tokens) }
+        unsafe {
+            self.run(level, self.range.clone(), 0..self.tokens);
+        }
     }
 
     /// Computes some rows (from a multiple of 16 on) with some tokens.
@@ -127,26 +145,33 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
             let mut row = rows.start;
             while row < rows.end {
                 let count = BLOCK.min(rows.end - row);
+                let of_rows = OfRows::new(p, row, row + count);
                 for (token, shift) in tokens.clone().zip(&shifts) {
                     let (w, x) = (w.add(row * stride), x.add(token * pitch));
                     row_sums::<I>(w, stride, count, x, sums.0.as_mut_ptr());
-                    finish(p, row, count, token, *shift, sums.0.as_ptr());
+                    finish::<I>(p, &of_rows, (row, 1), token, *shift, sums.0.as_ptr());
                 }
                 row += BLOCK;
             }
             return;
         }
+        let most = match tokens.len() {
+            1 => I::BLOCKS_ALONE,
+            _ => I::BLOCKS,
+        };
         let mut panel = match plain {
-            true => Some(scratch::take(I::BLOCKS * BLOCK * stride)),
+            true => Some(scratch::take(most * BLOCK * stride)),
             false => None,
         };
         let panel = panel.as_mut().map(scratch::Scratch::start);
         let mut row = rows.start;
         while row < rows.end {
-            let blocks = match rows.end - row > (I::BLOCKS - 1) * BLOCK {
-                true => I::BLOCKS,
+            let blocks = match rows.end - row > (most - 1) * BLOCK {
+                true => most,
                 false => 1,
             };
+            let end = rows.end.min(row + blocks * BLOCK);
+            let of_rows = OfRows::new(p, row, end);
             let from = w.add(row * stride);
             let from = match panel {
                 Some(panel) => {
@@ -160,6 +185,10 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
                 }
                 None => from,
             };
+            // The next panel comes into the cache while this one is in use: a block with each of the
+            // first tiles, then what is there already.
+            let next = w.wrapping_add((row + blocks * BLOCK) * stride);
+            let mut fetched = 0;
             let mut token = tokens.start;
             while token < tokens.end {
                 let count = I::TOKENS.min(tokens.end - token);
@@ -170,16 +199,17 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
                     pitch,
                     groups: stride / 4,
                     out: sums.0.as_mut_ptr(),
+                    ahead: match fetched < most {
+                        true => next.wrapping_add(fetched * BLOCK * stride),
+                        false => from,
+                    },
                 };
                 I::tile::<false>(blocks, count, &tile);
+                fetched += 1;
                 for t in 0..count {
                     let shift = *shifts.as_ptr().add(token + t - tokens.start);
-                    for block in 0..blocks {
-                        let row = row + block * BLOCK;
-                        let count = BLOCK.min(rows.end - row);
-                        let sums = sums.0.as_ptr().add((t * blocks + block) * BLOCK);
-                        finish(p, row, count, token + t, shift, sums);
-                    }
+                    let sums = sums.0.as_ptr().add(t * blocks * BLOCK);
+                    finish::<I>(p, &of_rows, (row, blocks), token + t, shift, sums);
                 }
                 token += count;
             }
@@ -188,116 +218,104 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
     }
 }
 
-/// What the rows of a block have.
-#[derive(Clone, Copy)]
+/// What the rows of a panel have, filled up with zeros.
+#[repr(C, align(64))]
 struct OfRows {
-    sums: [i32; BLOCK],
-    scales: [f32; BLOCK],
-    bias: Option<[f32; BLOCK]>,
+    sums: [i32; MOST_BLOCKS * BLOCK],
+    scales: [f32; MOST_BLOCKS * BLOCK],
+    bias: [f32; MOST_BLOCKS * BLOCK],
+    /// Rows that there are.
+    count: usize,
 }
 
-/// `count` values from `from`, and zeros.
-#[inline(always)]
-unsafe fn padded<T: Copy + Default>(from: *const T, count: usize) -> [T; BLOCK] {
-    // SAFETY: the caller's.
-    unsafe {
-        if count == BLOCK {
-            return from.cast::<[T; BLOCK]>().read_unaligned();
-        }
-        let mut values = [T::default(); BLOCK];
-        for (index, value) in values.iter_mut().enumerate().take(count) {
-            *value = *from.add(index);
-        }
-        values
+impl OfRows {
+    /// Those of the rows from `row` on.
+    #[inline(always)]
+    fn new(p: &Product<'_>, row: usize, end: usize) -> Self {
+        let count = (end - row).min(MOST_BLOCKS * BLOCK);
+        let mut of_rows = Self {
+            sums: [0; MOST_BLOCKS * BLOCK],
+            scales: [0.0; MOST_BLOCKS * BLOCK],
+            bias: [0.0; MOST_BLOCKS * BLOCK],
+            count,
+        };
+        copy(&mut of_rows.sums, p.matrix.sums, row, count);
+        copy(&mut of_rows.scales, p.matrix.scales, row, count);
+        copy(&mut of_rows.bias, p.matrix.bias, row, count);
+        of_rows
     }
 }
 
-/// Turns the sums of `count` rows with a token into outputs, each operation rounded as the contract
-/// says.
+/// Copies `count` values from `row` on, as far as there are any.
 #[inline(always)]
-unsafe fn finish(
+fn copy<T: Copy>(to: &mut [T], from: &[T], row: usize, count: usize) {
+    for (to, from) in to.iter_mut().zip(from.iter().skip(row).take(count)) {
+        *to = *from;
+    }
+}
+
+/// Turns the sums of `blocks` blocks of rows with a token into outputs, each operation rounded as the
+/// contract says: y = f32(Σ q·w − zero·Σ w) · (x.scale · w.scale), + b.
+#[inline(always)]
+unsafe fn finish<I: Isa>(
     p: &Product<'_>,
-    row: usize,
-    count: usize,
+    of_rows: &OfRows,
+    (row, blocks): (usize, usize),
     token: usize,
     shift: i32,
     sums: *const i32,
 ) {
     // SAFETY: `Product::new` checked that all of these have the rows and the token.
     unsafe {
-        let of_rows = OfRows {
-            sums: padded(p.matrix.sums.as_ptr().add(row), count),
-            scales: padded(p.matrix.scales.as_ptr().add(row), count),
-            bias: match p.matrix.bias.is_empty() {
-                true => None,
-                false => Some(padded(p.matrix.bias.as_ptr().add(row), count)),
-            },
-        };
-        let zero = *p.x.zeros.as_ptr().add(token);
-        let scale = *p.x.scales.as_ptr().add(token);
-        let sums = &*sums.cast::<[i32; BLOCK]>();
-        let mut y = outputs(&of_rows, sums, (shift, zero, scale));
-        let mut target = token;
+        let zero = I::splat_i32(*p.x.zeros.as_ptr().add(token));
+        let scale = I::splat(*p.x.scales.as_ptr().add(token));
+        let shift = I::splat_i32(shift);
+        let (mut target, mut by) = (token, None);
         if let Some(gated) = &p.gated {
-            if let Some(factor) = gated.factor {
-                for y in &mut y {
-                    *y *= factor;
-                }
-            }
             let gate;
             (target, gate) = gated.of(token);
-            for y in &mut y {
-                *y *= gate;
-            }
+            by = Some((gated.factor.map(|factor| I::splat(factor)), I::splat(gate)));
         }
         let out = p.out.add(target * p.stride + row);
-        if count == BLOCK {
-            let out = &mut *out.cast::<[f32; BLOCK]>();
-            match p.op {
-                Op::Store => *out = y,
-                Op::Multiply => {
-                    for (out, y) in out.iter_mut().zip(y) {
-                        *out *= y;
-                    }
+        let has_bias = !p.matrix.bias.is_empty();
+        let mut at = 0;
+        while at < blocks * BLOCK {
+            let row_sums = I::load_i32(of_rows.sums.as_ptr().add(at));
+            let exact = I::sub_i32(I::load_i32(sums.add(at)), shift);
+            let exact = I::sub_i32(exact, I::mul_i32(zero, row_sums));
+            let scales = I::mul(scale, I::load(of_rows.scales.as_ptr().add(at)));
+            let mut y = I::mul(I::convert(exact), scales);
+            if has_bias {
+                y = I::add(y, I::load(of_rows.bias.as_ptr().add(at)));
+            }
+            if let Some((factor, gate)) = by {
+                if let Some(factor) = factor {
+                    y = I::mul(y, factor);
                 }
-                Op::Add => {
-                    for (out, y) in out.iter_mut().zip(y) {
-                        *out += y;
-                    }
+                y = I::mul(y, gate);
+            }
+            let out = out.add(at);
+            let rest = of_rows.count - at;
+            if rest >= BLOCK {
+                match p.op {
+                    Op::Store => {}
+                    Op::Multiply => y = I::mul(I::load(out), y),
+                    Op::Add => y = I::add(I::load(out), y),
+                }
+                I::store(out, y);
+            } else {
+                let mut values = [0.0f32; BLOCK];
+                I::store(values.as_mut_ptr(), y);
+                for (index, y) in values.iter().enumerate().take(rest) {
+                    let out = &mut *out.add(index);
+                    *out = match p.op {
+                        Op::Store => *y,
+                        Op::Multiply => *out * y,
+                        Op::Add => *out + y,
+                    };
                 }
             }
-            return;
-        }
-        for (index, y) in y.iter().enumerate().take(count) {
-            let out = &mut *out.add(index);
-            *out = match p.op {
-                Op::Store => *y,
-                Op::Multiply => *out * y,
-                Op::Add => *out + y,
-            };
+            at += BLOCK;
         }
     }
-}
-
-/// y = f32(Σ q·w − zero·Σ w) · (x.scale · w.scale), + b.
-#[inline(always)]
-fn outputs(
-    of_rows: &OfRows,
-    sums: &[i32; BLOCK],
-    (shift, zero, scale): (i32, i32, f32),
-) -> [f32; BLOCK] {
-    let mut y = [0.0f32; BLOCK];
-    let rows = of_rows.sums.iter().zip(&of_rows.scales);
-    for ((y, sum), (row_sum, row_scale)) in y.iter_mut().zip(sums).zip(rows) {
-        let exact = sum
-            .wrapping_sub(shift)
-            .wrapping_sub(zero.wrapping_mul(*row_sum));
-        *y = exact as f32 * (scale * row_scale);
-    }
-    if let Some(bias) = &of_rows.bias {
-        for (y, b) in y.iter_mut().zip(bias) {
-            *y += b;
-        }
-    }
-    y
 }

@@ -2,6 +2,7 @@
 //! registers.
 
 use super::isa::Isa;
+use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 /// Rows of a block.
 pub(super) const BLOCK: usize = 16;
@@ -37,6 +38,8 @@ pub(super) struct Tile {
     pub groups: usize,
     /// Room for `R · LANES · T` sums.
     pub out: *mut i32,
+    /// Where to fetch into the cache meanwhile, a line a group; nothing is read there.
+    pub ahead: *const u8,
 }
 
 impl Tile {
@@ -61,6 +64,10 @@ impl Tile {
             }
             let mut sums = [[I::zeros(); R]; T];
             for group in 0..self.groups {
+                if T > 1 {
+                    let ahead = self.ahead.wrapping_add(group * GROUP);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                }
                 let mut w = [I::zeros(); R];
                 for (w, from) in w.iter_mut().zip(from) {
                     *w = I::lanes(from.add(group * GROUP));
@@ -105,6 +112,8 @@ pub(super) unsafe fn row_sums<I: Isa>(
 ) {
     /// Rows whose sums are in registers.
     const ROWS: usize = 8;
+    /// Rows that come into the cache ahead: too many streams for the machine to foresee.
+    const AHEAD: usize = 16;
     let width = 4 * I::LANES;
     for half in 0..BLOCK / ROWS {
         // Rows that are not there are the last one again.
@@ -120,6 +129,7 @@ pub(super) unsafe fn row_sums<I: Isa>(
             while col + width <= stride {
                 let x = I::lanes(x.add(col));
                 for (lanes, w) in lanes.iter_mut().zip(w) {
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD * stride + col).cast());
                     *lanes = I::dot4_own(*lanes, I::flip(I::lanes(w.add(col))), x);
                 }
                 col += width;

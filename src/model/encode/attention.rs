@@ -70,7 +70,12 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let mut scratch = Scratch::carve(&mut low, int8, limit as usize, d_kv);
         let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        // With one tile, its rows are still those that keys and values were made of.
+        if token > 0 || next.is_some() {
+            fill(&mut tile, wide, states, d_model, tokens, norm);
+        } else {
+            tile.keep(d_model);
+        }
         let states = rows_from(states, token, d_model);
         let mut output = Output {
             rows: states,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use palmtop::kernels::pool;
 use palmtop_convert::{ExpertWeights, Weights};
 
 use crate::failure::{Failure, misused};
@@ -24,6 +25,29 @@ pub struct ModelArgs {
     /// of the file is kept in memory
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub slots: Option<u32>,
+}
+
+/// How many threads compute.
+#[derive(Debug, Clone, Args)]
+pub struct ThreadArgs {
+    /// Threads that compute; results are the same with any number
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=pool::MOST as i64))]
+    threads: u32,
+}
+
+impl ThreadArgs {
+    /// Has everything from now on computed by so many threads, and gives their number.
+    pub fn start(&self) -> usize {
+        let (wanted, threads) = (
+            self.threads as usize,
+            pool::set_threads(self.threads as usize),
+        );
+        if threads < wanted {
+            eprintln!("note: --threads {wanted}: the system gives {threads}");
+        }
+        threads
+    }
 }
 
 /// Storage formats of matrices, as `--weights` names them.

@@ -14,6 +14,11 @@ use crate::room::Room;
 use crate::steer::Steer;
 use crate::trace::{Recorder, Taken};
 
+/// Token rows of the encoder's batches here: weights are read once for so many, and the rows of the
+/// widest layers stay in a core's own cache. A microcontroller takes the file's number, which is what
+/// arenas are reported for.
+const ROWS: usize = 128;
+
 /// A session of an engine.
 pub type Session<'m, 'a> = palmtop::Session<'m, 'a, Lent<'a, 'm>>;
 
@@ -111,7 +116,8 @@ impl<'m> Engine<'m> {
 
     /// Makes room and starts a session at these limits.
     pub fn session(&mut self, limits: Limits) -> Result<Session<'m, '_>> {
-        let bytes = self.model.arena_bytes(limits);
+        let model = self.model.with_tile(ROWS.max(self.model.shape().tile));
+        let bytes = model.arena_bytes(limits);
         let arena = self.arena.of(bytes).map_err(|_| {
             failed(format!(
                 "this machine has no memory for an arena of {bytes} bytes"
@@ -120,7 +126,7 @@ impl<'m> Engine<'m> {
         })?;
         let experts = Lent(&mut self.experts);
         Ok(palmtop::Session::with_source(
-            self.model, limits, arena, experts,
+            model, limits, arena, experts,
         )?)
     }
 

@@ -4,6 +4,7 @@
 //! Answers go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 mod args;
+mod boards;
 mod cases;
 mod commands;
 mod engine;
@@ -19,6 +20,7 @@ mod report;
 mod room;
 mod steer;
 mod table;
+mod templates;
 mod text;
 mod trace;
 mod units;
@@ -33,6 +35,8 @@ const EXAMPLES: &str = "Examples:
   palmtop convert checkpoint/ -o model.palm
   palmtop run model.palm \"microcontroller\"
   palmtop inspect model.palm --source 32 --target 48
+  palmtop inspect model.palm --boards
+  palmtop new my-firmware --board rp2350 --model model.palm
   palmtop eval model.palm --data test.tsv
   palmtop compare model.palm checkpoint/ --data test.tsv
   palmtop report model.palm --data tasks/ -o report.html
@@ -63,6 +67,8 @@ enum Command {
     Compare(compare::Args),
     /// Write a page with pictures: accuracy, experts, flash, RAM, error by layer
     Report(commands::report::Args),
+    /// Make a firmware project for a board and a model
+    New(commands::new::Args),
     /// Time the encoder and the decoder on this machine
     Bench(bench::Args),
 }
@@ -76,6 +82,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::eval(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Report(args) => commands::report::report(&args),
+        Command::New(args) => commands::new::new(&args),
         Command::Bench(args) => bench::bench(&args),
     };
     match result {

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use memmap2::Mmap;
 use palmtop::Model;
 use palmtop::format::{ALIGN, FormatError, HEADER_LEN, Palm};
-use palmtop_convert::{ConvertError, Options, Weights, convert, map_file};
+use palmtop_convert::{ConvertError, Options, Target, Weights, convert, map_file};
 
 use crate::args::ModelArgs;
 use crate::experts::Experts;
@@ -97,10 +97,16 @@ impl Image {
     fn convert(folder: &Path, weights: Weights) -> Result<Self> {
         let options = Options {
             weights,
+            layout: Target::host().layout(),
             ..Options::default()
         };
+        Self::convert_with(folder, &options)
+    }
+
+    /// A checkpoint folder converted with these options.
+    pub fn convert_with(folder: &Path, options: &Options) -> Result<Self> {
         let mut bar = ConversionBar::new();
-        let converted = convert(folder, &options, &mut bar);
+        let converted = convert(folder, options, &mut bar);
         bar.finish();
         let converted = converted.map_err(|error| not_converted(folder, &error))?;
         let mut image = Self::from_bytes(&converted.bytes, folder);

@@ -8,6 +8,7 @@ use palmtop::format::{
 use crate::error::ConvertError;
 use crate::graph::{Graph, Rule, Stack};
 use crate::layout::{BlockEntry, ExpertEntry, FeedForwardEntry, LayerEntry, Layout, MixtureEntry};
+use crate::place::unit;
 use crate::place::{TensorEntry, to_u32};
 use crate::writer::Extras;
 
@@ -44,8 +45,10 @@ impl Head {
         let experts = layers + layout.layers.len() * LAYER_RECORD_LEN;
         let end = experts + layout.experts.len() * EXPERT_RECORD_LEN;
         let offset = |value| to_u32("size of the tables", value);
+        let units = layout.tensors.iter().map(|tensor| unit(tensor.layout));
+        let unit = units.max().unwrap_or(ALIGN);
         Ok(Self {
-            len: (end + 4).next_multiple_of(ALIGN),
+            len: (end + 4).next_multiple_of(unit),
             minor: 0,
             sections: [Section::default(); 5],
             experts: Vec::with_capacity(layout.experts.len()),

@@ -309,7 +309,7 @@ impl Planner<'_> {
         Ok(ExpertEntry {
             len: to_u32(
                 "size of an expert",
-                end.next_multiple_of(palmtop::format::ALIGN),
+                end.next_multiple_of(crate::place::unit(self.order)),
             )?,
             format,
             block: entry,

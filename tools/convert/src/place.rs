@@ -1,4 +1,5 @@
-//! Places of tensors in a region: the matrix at a multiple of 16, then scales, sums and bias.
+//! Places of tensors in a region: the matrix at a multiple of 16 (of 64 where vector units read it),
+//! then scales, sums and bias.
 
 use palmtop::format::{ALIGN, TensorFormat};
 use palmtop::kernels::Layout;
@@ -63,7 +64,7 @@ impl Form {
         }
     }
 
-    /// The entry of a tensor that begins at the first multiple of 16 from `start`, and its end.
+    /// The entry of a tensor that begins at the first place for it from `start`, and its end.
     ///
     /// # Errors
     /// If the region becomes larger than the file can state.
@@ -73,7 +74,7 @@ impl Form {
         in_expert: bool,
     ) -> Result<(TensorEntry, usize), ConvertError> {
         let stride = self.format.stride(self.cols);
-        let offset = start.next_multiple_of(ALIGN);
+        let offset = start.next_multiple_of(unit(self.layout));
         let rows = self.rows.next_multiple_of(self.layout.block());
         let mut end = offset.saturating_add(rows.saturating_mul(stride));
         let mut after = |len: Option<usize>| -> Result<Option<u32>, ConvertError> {
@@ -117,7 +118,7 @@ pub(crate) fn append(
         bias: encoded.bias.as_ref().map(Vec::len),
     };
     let (entry, end) = form.entry(region.len(), in_expert)?;
-    pad(region);
+    region.resize(entry.offset as usize, 0);
     region.extend_from_slice(&encoded.data);
     region.extend_from_slice(&encoded.scales);
     region.resize(region.len().next_multiple_of(4), 0);
@@ -152,7 +153,7 @@ pub(crate) fn blob(
     for matrix in matrices(expert) {
         append(&mut blob, &quantize::matrix(matrix, format, layout)?, true)?;
     }
-    pad(&mut blob);
+    blob.resize(blob.len().next_multiple_of(unit(layout)), 0);
     Ok(blob)
 }
 
@@ -175,6 +176,14 @@ pub(crate) fn take_blob(
         matrix.values = Vec::new();
     }
     Ok(made)
+}
+
+/// What places of matrices are multiples of: vector units read lines of the cache.
+pub(crate) fn unit(layout: Layout) -> usize {
+    match layout {
+        Layout::Words16 => 64,
+        _ => ALIGN,
+    }
 }
 
 /// Fills up with zeros to a multiple of 16.

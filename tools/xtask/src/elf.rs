@@ -1,11 +1,53 @@
 //! What the checks need of 32-bit little-endian ELF files.
 
+/// A section that takes memory on the target.
+pub struct Section<'e> {
+    /// Its name.
+    pub name: &'e str,
+    /// Where it lies when the program runs.
+    pub address: u32,
+    /// Its bytes.
+    pub size: u32,
+    /// Whether the file holds its contents, so that flash must.
+    pub stored: bool,
+}
+
+/// The sections that take memory, in the file's order.
+pub fn sections(elf: &[u8]) -> Option<Vec<Section<'_>>> {
+    const ALLOCATED: u32 = 2;
+    const NO_BITS: u32 = 8;
+    let (start, size, count) = (word(elf, 32)?, half(elf, 46)?, half(elf, 48)?);
+    let names = start + half(elf, 50)? * size;
+    let names = word(elf, names + 16)?;
+    let mut found = Vec::new();
+    for at in (0..count).map(|index| start + index * size) {
+        if word(elf, at + 8)? & ALLOCATED == 0 {
+            continue;
+        }
+        let name = text(elf, names + word(elf, at)?)?;
+        found.push(Section {
+            name: std::str::from_utf8(name).ok()?,
+            address: word(elf, at + 12)?,
+            size: word(elf, at + 20)?,
+            stored: word(elf, at + 4)? != NO_BITS,
+        });
+    }
+    Some(found)
+}
+
 /// The address of the first symbol with a name that is wanted; of a Thumb function that of its first
 /// instruction.
 pub fn symbol(elf: &[u8], wanted: impl Fn(&str) -> bool) -> Option<u32> {
     let mut found = symbols(elf)?;
     let symbol = found.find(|symbol| symbol.name.is_some_and(&wanted))?;
     Some(symbol.start)
+}
+
+/// The sizes of the symbols with names that are wanted, together.
+pub fn symbol_bytes(elf: &[u8], wanted: impl Fn(&str) -> bool) -> u64 {
+    let all = symbols(elf).into_iter().flatten();
+    let found = all.filter(|symbol| symbol.name.is_some_and(&wanted));
+    found.map(|symbol| u64::from(symbol.length)).sum()
 }
 
 /// A function's place and its mangled name.

@@ -54,6 +54,15 @@ impl Host {
         Ok(ids)
     }
 
+    /// The text of ids.
+    pub fn text(&self, ids: &[u32]) -> Result<String> {
+        let model = self.model()?;
+        let tokenizer = Tokenizer::of(model.palm()).context("the model has no tokenizer")?;
+        let mut text = Vec::new();
+        tokenizer.decode(ids, |piece| text.extend_from_slice(piece));
+        Ok(String::from_utf8(text)?)
+    }
+
     /// The tokens of greedy search.
     pub fn generate(&self, source: &[u32], limits: Limits) -> Result<Vec<u32>> {
         let model = self.model()?;

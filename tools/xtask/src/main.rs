@@ -8,15 +8,19 @@ mod bench_kernels;
 mod bench_model;
 mod board_tests;
 mod boards;
+mod c_example;
 mod elf;
 mod emulate;
 mod experts;
+mod hardware;
 mod host;
+mod instructions;
 mod kernels;
 mod kinds;
 mod loads;
 mod macs;
 mod models;
+mod new_tests;
 mod paged_tests;
 mod panic_free;
 mod process;
@@ -57,6 +61,12 @@ enum Task {
     Experts(experts::Args),
     /// Build a board's firmware and print where it is.
     Firmware(boards::FirmwareArgs),
+    /// Build firmware for boards that one can buy, with the model, and print what of their memory it takes.
+    Boards(hardware::Args),
+    /// Count instructions per multiply-accumulate on the emulated boards, for `palmtop inspect --board`.
+    Instructions(instructions::Args),
+    /// Build the example in C for the emulated M4F and pronounce words with it.
+    C(c_example::Args),
     /// Text size of the any-model firmware, by crate, from the linker's map.
     Size(size::Args),
 }
@@ -70,6 +80,9 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench::run(&bench),
         Task::Experts(args) => experts::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
+        Task::Boards(args) => hardware::run(&args),
+        Task::Instructions(args) => instructions::run(&args),
+        Task::C(args) => c_example::run(&args),
         Task::Size(args) => size::run(&args),
     };
     match result {

@@ -94,6 +94,13 @@ pub fn runs(program: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// Whether a program lies in a folder of the path: for one that cannot be asked for its version.
+pub fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let name = format!("{program}{}", env::consts::EXE_SUFFIX);
+    env::split_paths(&path).any(|folder| folder.join(&name).is_file())
+}
+
 /// The host's cargo: the one that runs this program, or the one on the path.
 pub fn host_cargo() -> Command {
     let mut command = Command::new(host_cargo_path());

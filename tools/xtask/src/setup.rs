@@ -19,8 +19,14 @@ const EMULATORS: [(&str, &str); 2] = [
     ("qemu-system-riscv32", "qemu-system-misc"),
 ];
 
+/// The compiler of the example in C, and Debian's package for it.
+pub const C_COMPILER: (&str, &str) = ("arm-none-eabi-gcc", "gcc-arm-none-eabi");
+
 /// Debian's packages with which `core` can be built from source.
 const SOURCE_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
+
+/// The linker with which an overflow of the stack is a fault on the boards that one can buy.
+const FLIP_LINK: &str = "flip-link";
 
 /// Browsers in which the page of `palmtop report` is tested, and Debian's packages for one.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -57,11 +63,17 @@ pub fn run(args: &Args) -> Result<()> {
     if arm64::has_target() && !process::runs(arm64::EMULATOR.0) {
         wanted.push(arm64::EMULATOR.1);
     }
+    if !process::runs(C_COMPILER.0) {
+        wanted.push(C_COMPILER.1);
+    }
     if !BROWSERS.iter().any(|program| process::runs(program)) {
         wanted.extend(BROWSER_PACKAGES);
     }
     if !wanted.is_empty() && !args.check {
         install(&wanted);
+    }
+    if !process::on_path(FLIP_LINK) && !args.check {
+        install_flip_link();
     }
     report()
 }
@@ -101,6 +113,22 @@ fn report() -> Result<()> {
             arm64::TARGET,
             arm64::EMULATOR.1
         ),
+    }
+    match process::on_path(FLIP_LINK) {
+        true => println!("linker   {FLIP_LINK}"),
+        false => println!(
+            "linker   no {FLIP_LINK}: boards will be linked without it. `cargo install {FLIP_LINK}`"
+        ),
+    }
+    if process::runs(C_COMPILER.0) {
+        println!("C        {}", C_COMPILER.0);
+    } else {
+        missing.push(format!(
+            "no {}, for the example in C. Debian and Ubuntu `apt-get install {}`, Fedora `dnf install \
+             arm-none-eabi-gcc-cs`, Arch `pacman -S arm-none-eabi-gcc`, macOS `brew install \
+             arm-none-eabi-gcc`",
+            C_COMPILER.0, C_COMPILER.1
+        ));
     }
     match BROWSERS.iter().find(|program| process::runs(program)) {
         Some(program) => println!("browser  {program}"),
@@ -148,6 +176,18 @@ fn rustup(limit: Duration, targets: &[&str]) -> bool {
             println!("  rustup got no answer");
             false
         }
+    }
+}
+
+/// Builds flip-link from crates.io; boards link without it too.
+fn install_flip_link() {
+    println!("cargo install {FLIP_LINK}");
+    let mut command = process::host_cargo();
+    command.args(["install", "--locked", "--quiet", FLIP_LINK]);
+    match process::capture(&mut command, Duration::from_secs(300)) {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => println!("  cargo could not: {}", output.tail(1)),
+        Err(error) => println!("  {error:#}"),
     }
 }
 

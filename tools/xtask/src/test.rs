@@ -11,7 +11,8 @@ use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{
-    arm64, board_tests, experts, kernels, loads, paged_tests, panic_free, setup, size, workspace,
+    arm64, board_tests, c_example, experts, hardware, kernels, loads, new_tests, paged_tests,
+    panic_free, setup, size, workspace,
 };
 
 /// Longest that one step may take.
@@ -36,6 +37,12 @@ pub struct Args {
     /// Words for which the emulated M4F and M3 must give the host's bits.
     #[arg(long, default_value_t = 5)]
     words: usize,
+    /// Build every board that one can buy, and not only the one whose turn it is.
+    #[arg(long)]
+    every_board: bool,
+    /// Whose turn it is: a number, modulo the boards. As many as there are commits if absent.
+    #[arg(long)]
+    turn: Option<usize>,
     /// Only the steps whose names contain this.
     #[arg(long)]
     only: Option<String>,
@@ -98,6 +105,8 @@ pub fn run(args: &Args) -> Result<()> {
         let toolchain = toolchain::find()?;
         boards(&mut steps, &toolchain, args.words);
         expert_steps(&mut steps, &toolchain);
+        projects(&mut steps, &toolchain, args);
+        products(&mut steps, &toolchain, args)?;
     }
     println!("{:.0} s in all", start.elapsed().as_secs_f64());
     for name in &steps.failed {
@@ -117,6 +126,11 @@ fn lints(steps: &mut Steps) {
         let mut command = process::host_cargo();
         command.args(["fmt", "--all", "--check"]);
         quiet(command.current_dir(workspace::root().join("boards")))?;
+        for board in hardware::table()? {
+            let mut command = process::host_cargo();
+            command.args(["fmt", "--all", "--check"]);
+            quiet(command.current_dir(board.folder()))?;
+        }
         Ok(Note::new())
     });
     steps.step("lints", || {
@@ -224,6 +238,11 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             board_tests::tiny_models(board, toolchain)
         });
     }
+    for board in [Board::M0, Board::M3, Board::M4f, Board::M55] {
+        steps.step(&format!("every layout on {}", board.name()), || {
+            board_tests::layouts(board, toolchain)
+        });
+    }
     for board in [Board::M0, Board::M4f, Board::Rv32] {
         steps.step(&format!("bad input on {}", board.name()), || {
             board_tests::refusals(board, toolchain)
@@ -235,9 +254,63 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             || board_tests::same_bits(board, toolchain, words),
         );
     }
+    steps.step("header for C and C++", c_example::header);
+    steps.step("from C on m4f: the host's bits", || {
+        c_example::same_bits(toolchain, words)
+    });
     steps.step("six tasks on m4f: the host's bits", || {
         board_tests::tasks(Board::M4f, toolchain, 6)
     });
+}
+
+/// Projects of `palmtop new`: those for the emulator answer as the host does; those for real
+/// boards build and link, in turns.
+fn projects(steps: &mut Steps, toolchain: &Toolchain, args: &Args) {
+    for board in new_tests::EMULATED {
+        steps.step(&format!("project for {}", board.name()), || {
+            new_tests::answers(board, toolchain)
+        });
+    }
+    let turn = args.turn.unwrap_or_else(commits) % new_tests::REAL.len();
+    for (number, board) in new_tests::REAL.iter().enumerate() {
+        if !args.every_board && number != turn {
+            continue;
+        }
+        steps.step(&format!("project for {}", board.name), || {
+            new_tests::links(board, toolchain)
+        });
+    }
+}
+
+/// Boards that one can buy: a HAL takes minutes to build, so they take turns.
+fn products(steps: &mut Steps, toolchain: &Toolchain, args: &Args) -> Result<()> {
+    let products = hardware::table()?;
+    let turn = args.turn.unwrap_or_else(commits) % products.len();
+    for (number, product) in products.iter().enumerate() {
+        if args.every_board || number == turn {
+            steps.step(&format!("firmware for {}, linked", product.name), || {
+                product.build(toolchain)?;
+                Ok(Note::new())
+            });
+        }
+    }
+    steps.step("what the boards share", || {
+        let mut command = process::host_cargo();
+        command.args(["test", "--release"]);
+        quiet(command.current_dir(workspace::root().join("boards/support")))?;
+        Ok(Note::new())
+    });
+    Ok(())
+}
+
+/// How many commits there are; 0 where git cannot say.
+fn commits() -> usize {
+    let mut git = Command::new("git");
+    git.args(["rev-list", "--count", "HEAD"])
+        .current_dir(workspace::root());
+    let output = process::capture(&mut git, Duration::from_secs(30));
+    let count = output.map(|output| output.stdout.trim().parse());
+    count.ok().and_then(Result::ok).unwrap_or(0)
 }
 
 /// Experts: read on demand, and read no more often than need be.

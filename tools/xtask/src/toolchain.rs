@@ -45,17 +45,44 @@ pub struct Toolchain {
 impl Toolchain {
     /// A cargo that builds for a target, in a folder of `boards/`, into the boards' target folder.
     pub fn cargo(&self, target: &str, folder: &Path, subcommand: &str) -> Command {
+        self.cargo_with("core", target, folder, subcommand)
+    }
+
+    /// As [`Toolchain::cargo`], for a crate that has a linker of its own in its `.cargo/config.toml`
+    /// and may use a heap. The note says why its linker was not taken, if so.
+    pub fn cargo_for_product(
+        &self,
+        target: &str,
+        folder: &Path,
+    ) -> (Command, Option<&'static str>) {
+        let mut command = self.cargo_with("core,alloc", target, folder, "build");
+        if target.starts_with("riscv") {
+            return (command, None);
+        }
+        // flip-link runs rust-lld and knows no other linker.
+        let note = match (process::on_path("flip-link"), self.linker) {
+            (true, None) => return (command, None),
+            (false, _) => "without flip-link, which `cargo install flip-link` installs",
+            (true, Some(_)) => "without flip-link, which needs rust-lld",
+        };
+        let linker = self.linker.unwrap_or("rust-lld");
+        command.env(linker_variable(target), linker);
+        (command, Some(note))
+    }
+
+    fn cargo_with(&self, crates: &str, target: &str, folder: &Path, subcommand: &str) -> Command {
         let mut command = Command::new(&self.cargo);
         process::clean_for_boards(&mut command);
         command.env("RUSTC", &self.rustc);
         use_own_libraries(&mut command, &self.rustc);
         if let Some(linker) = self.linker {
-            let name = target.to_uppercase().replace(['-', '.'], "_");
-            command.env(format!("CARGO_TARGET_{name}_LINKER"), linker);
+            command.env(linker_variable(target), linker);
         }
         command.args([subcommand, "--target", target]);
         if self.from_source {
-            command.arg("-Zbuild-std=core").env("RUSTC_BOOTSTRAP", "1");
+            command
+                .arg(format!("-Zbuild-std={crates}"))
+                .env("RUSTC_BOOTSTRAP", "1");
         }
         command
             .env("CARGO_TARGET_DIR", workspace::board_target())
@@ -78,6 +105,12 @@ impl Toolchain {
         let linker = self.linker.unwrap_or("rust-lld");
         format!("{} {has}, linked by {linker}", version_text(&self.rustc))
     }
+}
+
+/// The variable by which cargo learns a target's linker.
+fn linker_variable(target: &str) -> String {
+    let name = target.to_uppercase().replace(['-', '.'], "_");
+    format!("CARGO_TARGET_{name}_LINKER")
 }
 
 /// The toolchain of this machine.

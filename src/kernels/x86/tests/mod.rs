@@ -96,7 +96,7 @@ impl Case {
             _ => 1 + random.below(if round % 50 == 4 { 600 } else { 30 }),
         };
         let rows = 1 + random.below(150);
-        let cols = 1 + random.below(if round % 20 == 0 { 3000 } else { 300 });
+        let cols = 1 + random.below(if round.is_multiple_of(20) { 3000 } else { 300 });
         let stride = cols.next_multiple_of(16);
         let mut weights: Vec<i8> = (0..rows * stride).map(|_| random.byte()).collect();
         let mut x: Vec<i8> = (0..tokens * stride).map(|_| random.byte()).collect();
@@ -131,7 +131,7 @@ impl Case {
             x_scales: random.floats(tokens),
             zeros: (0..tokens).map(|_| random.byte().into()).collect(),
             op: [Op::Store, Op::Multiply, Op::Add][random.below(3)],
-            factor: (round % 4 == 0).then(|| random.float()),
+            factor: round.is_multiple_of(4).then(|| random.float()),
             gates: (round % 7) as u32,
         }
     }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use palmtop::Limits;
 use serde::Serialize;
 
-use crate::args::ModelArgs;
+use crate::args::{ModelArgs, ThreadArgs};
 use crate::cases::{Case, Plan};
 use crate::engine::Engine;
 use crate::experts::PagingReport;
@@ -37,6 +37,9 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
+    #[command(flatten)]
+    threads: ThreadArgs,
+
     /// Rounds of each case [default: as many as fit in 0.6 s, at least 5]
     #[arg(value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     rounds: Option<u32>,
@@ -60,6 +63,7 @@ struct Bench {
     timed: Timed,
     model: String,
     file_bytes: usize,
+    threads: usize,
     /// Whether this machine computes the bits of the file's golden pair; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     golden_bits: Option<bool>,
@@ -76,6 +80,7 @@ struct Bench {
 
 /// Measures and tells.
 pub fn bench(args: &Args) -> Result<ExitCode> {
+    let threads = args.threads.start();
     let start = Instant::now();
     let image = Image::load(&args.model)?;
     let mut engine = Engine::new(&image)?;
@@ -101,6 +106,7 @@ pub fn bench(args: &Args) -> Result<ExitCode> {
     let bench = Bench {
         model: image.path().display().to_string(),
         file_bytes: engine.header().total_len as usize,
+        threads,
         paging: engine.paging().map(|paging| paging.over(tokens)),
         golden_bits: golden(&mut engine)?,
         peak_memory_bytes: peak_memory(),
@@ -181,6 +187,10 @@ fn text(bench: &Bench, cases: &[Case], (load, converted): (f64, bool)) -> String
     } else {
         "read and checked"
     };
+    let threads = match bench.threads {
+        1 => String::new(),
+        threads => format!(", {threads} threads"),
+    };
     let paging = bench
         .paging
         .map_or(String::new(), |paging| format!("  {}\n", paging.text()));
@@ -193,7 +203,7 @@ fn text(bench: &Bench, cases: &[Case], (load, converted): (f64, bool)) -> String
         .map(|n| format!("  note: {n}\n"))
         .collect();
     format!(
-        "{}: {} bytes, {how} in {load:.1} ms\n{}{golden}{paging}{memory}{notes}",
+        "{}: {} bytes, {how} in {load:.1} ms{threads}\n{}{golden}{paging}{memory}{notes}",
         bench.model,
         count(bench.file_bytes as u64),
         table.render()

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::args::{ModelArgs, WeightsArg};
+use crate::args::{ModelArgs, ThreadArgs, WeightsArg};
 use crate::engine::{Engine, most_tokens};
 use crate::eval::dataset::{DataArgs, samples};
 use crate::eval::difference::{Difference, Found};
@@ -38,6 +38,9 @@ const SHOWN: usize = 5;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    threads: ThreadArgs,
 
     /// The model to compare with
     #[arg(value_name = "REFERENCE")]
@@ -98,6 +101,7 @@ pub fn reference(path: &std::path::Path, weights: WeightsArg) -> Result<Image> {
 
 /// Compares and tells.
 pub fn compare(args: &Args) -> Result<ExitCode> {
+    args.threads.start();
     let groups = args.data.read()?;
     let samples = samples(&groups);
     let image = Image::load(&args.model)?;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::args::{ModelArgs, WeightsArg};
+use crate::args::{ModelArgs, ThreadArgs, WeightsArg};
 use crate::eval::dataset::{DataArgs, Group, samples};
 use crate::eval::runner::{Measured, Outcome, Runner};
 use crate::eval::score::{Score, Scorer, Unit};
@@ -41,6 +41,9 @@ wrong, as is usual for pronunciation; it is shown where inputs are single words.
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    threads: ThreadArgs,
 
     #[command(flatten)]
     data: DataArgs,
@@ -123,6 +126,7 @@ struct Compared {
 
 /// Runs every line, on both models if there are two.
 pub fn eval(args: &Args) -> Result<ExitCode> {
+    args.threads.start();
     let groups = args.data.read()?;
     let samples = samples(&groups);
     if let Some(path) = &args.out {

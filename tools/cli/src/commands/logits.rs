@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
-use crate::args::{Ids, ModelArgs};
+use crate::args::{Ids, ModelArgs, ThreadArgs};
 use crate::engine::Engine;
 use crate::failure::misused;
 use crate::mixtures::{order, stack_name};
@@ -34,6 +34,9 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
 
+    #[command(flatten)]
+    threads: ThreadArgs,
+
     /// Source ids; the prompt of a model that is only a decoder
     #[arg(long, value_name = "IDS")]
     input_ids: Ids,
@@ -53,6 +56,7 @@ pub struct Args {
 
 /// Computes and writes.
 pub fn logits(args: &Args) -> Result<ExitCode> {
+    args.threads.start();
     out::check_file(&args.output)?;
     let image = Image::load(&args.model)?;
     let mut engine = Engine::new(&image)?;

@@ -6,5 +6,6 @@ pub mod convert;
 pub mod eval;
 pub mod inspect;
 pub mod logits;
+pub mod new;
 pub mod report;
 pub mod run;

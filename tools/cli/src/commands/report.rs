@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use palmtop::Limits;
 
-use crate::args::{ModelArgs, WeightsArg};
+use crate::args::{ModelArgs, ThreadArgs, WeightsArg};
 use crate::commands::compare::reference;
 use crate::engine::Engine;
 use crate::eval::dataset::{DataArgs, Group, samples};
@@ -39,6 +39,9 @@ groups, named by their stems; a line `#task NAME` without a TAB begins a group i
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    threads: ThreadArgs,
 
     #[command(flatten)]
     data: DataArgs,
@@ -113,6 +116,7 @@ pub struct Facts {
 
 /// Runs the data and writes the page.
 pub fn report(args: &Args) -> Result<ExitCode> {
+    args.threads.start();
     out::check_file(&args.output)?;
     let groups = args.data.read()?;
     let samples = samples(&groups);

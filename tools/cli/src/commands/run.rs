@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use palmtop::format::Header;
 use serde::Serialize;
 
-use crate::args::{ModelArgs, only_greedy};
+use crate::args::{ModelArgs, ThreadArgs, only_greedy};
 use crate::engine::{Answer, Engine, most_tokens};
 use crate::experts::PagingReport;
 use crate::failure::failed;
@@ -37,6 +37,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    threads: ThreadArgs,
 
     /// The text to run; without it, stdin is read, a line each
     #[arg(value_name = "TEXT")]
@@ -106,6 +109,7 @@ struct Timings {
 
 /// Runs TEXT, or every line of stdin.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    args.threads.start();
     only_greedy(args.beams)?;
     let image = Image::load(&args.model)?;
     let mut engine = Engine::new(&image)?;

@@ -23,6 +23,52 @@ pub struct Touched {
     attention_macs: u64,
     /// Bytes of experts among the weights.
     expert_bytes: u64,
+    /// The multiply-accumulates with weights, by the weights' format.
+    macs_by_format: ByFormat,
+}
+
+/// Numbers by the format of weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ByFormat {
+    /// Four bits in groups.
+    pub int4: u64,
+    /// Signed bytes.
+    pub int8: u64,
+    /// Half precision.
+    pub f16: u64,
+    /// Single precision.
+    pub f32: u64,
+}
+
+impl ByFormat {
+    fn of(format: TensorFormat, number: u64) -> Self {
+        let mut all = Self::default();
+        match format {
+            TensorFormat::I4 => all.int4 = number,
+            TensorFormat::I8 | TensorFormat::U8 => all.int8 = number,
+            TensorFormat::F16 => all.f16 = number,
+            TensorFormat::F32 => all.f32 = number,
+        }
+        all
+    }
+
+    fn add(&mut self, other: Self, times: u64) {
+        self.int4 += other.int4 * times;
+        self.int8 += other.int8 * times;
+        self.f16 += other.f16 * times;
+        self.f32 += other.f32 * times;
+    }
+}
+
+/// What a token costs on average: of the encoder's tokens, in batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Bytes of weights read for a token: at least, and at most.
+    pub weight_bytes: [u64; 2],
+    /// Multiply-accumulates with weights.
+    pub macs: ByFormat,
+    /// Multiply-accumulates of attention at the limits.
+    pub attention_macs: u64,
 }
 
 impl Touched {
@@ -31,6 +77,7 @@ impl Touched {
         self.weight_macs += other.weight_macs * times;
         self.attention_macs += other.attention_macs * times;
         self.expert_bytes += other.expert_bytes * times;
+        self.macs_by_format.add(other.macs_by_format, times);
     }
 }
 
@@ -128,6 +175,37 @@ impl Cost {
             source_token: source,
             generated_token: target,
         }
+    }
+
+    /// A generated token.
+    pub fn generated(&self) -> Work {
+        let t = &self.generated_token.chosen_expert;
+        Work {
+            weight_bytes: [t.weight_bytes; 2],
+            macs: t.macs_by_format,
+            attention_macs: t.attention_macs,
+        }
+    }
+
+    /// A source token on average over a source at the limit, if there is an encoder. A batch reads
+    /// each weight once; of the experts, as many as one token's, or up to all of them where the
+    /// tokens of a batch go different ways.
+    pub fn source(&self) -> Option<Work> {
+        if !self.has_encoder {
+            return None;
+        }
+        let (one, all) = (
+            &self.source_token.chosen_expert,
+            &self.source_token.all_experts,
+        );
+        let batch = self.source_limit.min(self.tile.into()).max(1);
+        let shared = one.weight_bytes - one.expert_bytes;
+        let spread = all.expert_bytes.min(one.expert_bytes * batch);
+        Some(Work {
+            weight_bytes: [one.weight_bytes / batch, (shared + spread) / batch],
+            macs: one.macs_by_format,
+            attention_macs: one.attention_macs,
+        })
     }
 
     /// The table for people.
@@ -247,6 +325,7 @@ fn matrix(palm: &Palm<'_>, index: u16) -> Touched {
     Touched {
         weight_bytes: t.matrix_bytes() + t.scale_bytes() + sums + bias,
         weight_macs: rows * u64::from(t.cols),
+        macs_by_format: ByFormat::of(t.format, rows * u64::from(t.cols)),
         ..Touched::default()
     }
 }

@@ -4,5 +4,7 @@ pub mod architecture;
 pub mod cost;
 pub mod flash;
 pub mod memory;
+pub mod on_board;
 pub mod page;
 pub mod parts;
+pub mod speed;

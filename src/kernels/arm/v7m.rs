@@ -1,0 +1,84 @@
+//! Cortex-M3.
+#![allow(unsafe_code)]
+
+use crate::kernels::Layout;
+use crate::kernels::blocks::{Blocks, Core};
+use crate::kernels::matmul::{Form, Rows, Weights};
+
+core::arch::global_asm!(include_str!("v7m.S"), options(raw));
+
+unsafe extern "C" {
+    fn palmtop_v7m_gemv(w: *const i8, x: *const i8, sums: *mut i32, cols: usize, blocks: usize);
+    fn palmtop_v7m_rows_gemv(w: *const i8, x: *const i8, sums: *mut i32, stride: usize);
+    fn palmtop_v7m_near(w: *const i8, near: *mut u32, cols: usize, row: usize, col: usize);
+    fn palmtop_v7m_gemm(
+        near: *const u32,
+        x: *const i8,
+        sums: *mut i32,
+        cols: usize,
+        pitch: usize,
+        tokens: usize,
+    );
+}
+
+/// Its kernels.
+struct V7m;
+
+impl Core for V7m {
+    const LAYOUT: Layout = Layout::Bytes8;
+    const NEAR_BYTES: usize = 4;
+    const FORM: Form = Form::Bytes;
+
+    #[inline]
+    unsafe fn gemv(w: *const i8, x: *const i8, sums: *mut i32, cols: usize, blocks: usize) {
+        // SAFETY: as the caller promises.
+        unsafe { palmtop_v7m_gemv(w, x, sums, cols, blocks) }
+    }
+
+    #[inline]
+    unsafe fn rows_gemv(w: *const i8, x: *const i8, sums: *mut i32, stride: usize) {
+        // SAFETY: as the caller promises.
+        unsafe { palmtop_v7m_rows_gemv(w, x, sums, stride) }
+    }
+
+    #[inline]
+    unsafe fn near(w: *const i8, near: *mut u32, cols: usize, (row, col): (usize, usize)) {
+        // SAFETY: as the caller promises.
+        unsafe { palmtop_v7m_near(w, near, cols, row, col) }
+    }
+
+    #[inline]
+    unsafe fn gemm(
+        near: *const u32,
+        x: *const i8,
+        sums: *mut i32,
+        cols: usize,
+        pitch: usize,
+        tokens: usize,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe { palmtop_v7m_gemm(near, x, sums, cols, pitch, tokens) }
+    }
+}
+
+/// A processor on which the cost of a call counts.
+pub const IS_SMALL: bool = true;
+
+/// The layout that is read fastest.
+pub const LAYOUT: Layout = V7m::LAYOUT;
+
+/// The form of the activations that meet weights of this layout.
+pub const fn form(layout: Layout) -> Form {
+    Blocks::<V7m>::form(layout)
+}
+
+/// [`dots`](crate::kernels::matmul::dots), as far as there are kernels: of how many rows.
+pub fn dots(
+    weights: &Weights<'_>,
+    rows: (usize, usize),
+    x: Rows<'_>,
+    tokens: usize,
+    sums: &mut [i32],
+) -> usize {
+    Blocks::<V7m>::dots(weights, rows, x, tokens, sums)
+}
