@@ -82,11 +82,8 @@ fn by_block(
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) {
-    let x = Quantized {
-        rows: x.rows.skip(tokens.start),
-        scales: part(x.scales, tokens.start, tokens.len()),
-        zeros: part(x.zeros, tokens.start, tokens.len()),
-    };
+    let count = tokens.len();
+    let of_tokens = x.rows.skip(tokens.start);
     let how = How {
         op: output.op,
         factor: output.gated.and_then(|gated| gated.factor),
@@ -94,15 +91,14 @@ fn by_block(
         bias: matrix.bias,
     };
     let put = how.way();
-    let count = tokens.len();
     let step = matmul::rows_at_once(count);
     let mut all = [0i32; matmul::SUMS];
     let mut first = range.start;
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
-        matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
+        matmul::dots(&matrix.weights, first, rows, of_tokens, count, &mut all);
         #[cfg(fpu)]
-        if kernels::fpu::put(matrix, (first, rows), &all, &x, tokens.clone(), output) {
+        if kernels::fpu::put(matrix, (first, rows), &all, x, tokens.clone(), output) {
             first = first.saturating_add(step);
             continue;
         }
@@ -113,8 +109,8 @@ fn by_block(
                 step: count,
                 scales: part(matrix.scales, first, rows),
                 sums: part(matrix.sums, first, rows),
-                x_scale: x.scales.get(index).copied().unwrap_or(0.0),
-                zero: x.zeros.get(index).copied().unwrap_or(0),
+                x_scale: x.scales.get(token).copied().unwrap_or(0.0),
+                zero: x.zeros.get(token).copied().unwrap_or(0),
                 gate: gate.unwrap_or(0.0),
                 first,
                 how: &how,

@@ -236,15 +236,16 @@ fn put_plain(
         .checked_add(rows)?;
     let out = output.rows.get_mut(start..start.checked_add(len)?)?;
     let dots = dots.get(..rows.checked_mul(count)?)?;
-    if rows % 4 != 0 || rows == 0 || x.scales.len() < count || x.zeros.len() < count {
+    if rows % 4 != 0 || rows == 0 {
         return None;
     }
+    let (x_scales, zeros) = (x.scales.get(tokens.clone())?, x.zeros.get(tokens)?);
     let mut layer = Layer {
         scales: scales.as_ptr(),
         sums: sums.as_ptr(),
         bias,
-        x_scales: x.scales.as_ptr(),
-        zeros: x.zeros.as_ptr(),
+        x_scales: x_scales.as_ptr(),
+        zeros: zeros.as_ptr(),
     };
     let (mut out, mut dots) = (out.as_mut_ptr(), dots.as_ptr());
     if count == 1 {
