@@ -111,13 +111,11 @@ fn every_layout_gives_the_exact_sums() {
             let (pitch, form) = (stride * room, matrix.form());
             let mut rows_of_x = vec![0i8; tokens * pitch];
             for (to, from) in rows_of_x.chunks_mut(pitch).zip(x.chunks(stride)) {
-                match form {
-                    Form::Bytes => to[..stride].copy_from_slice(from),
-                    Form::Lanes => {
-                        to[stride..].copy_from_slice(from);
-                        lanes::prepare(to);
-                    }
-                }
+                // The values are in the last bytes of what the form takes.
+                let to = &mut to[..form.bytes(stride)];
+                let first = to.len() - stride;
+                to[first..].copy_from_slice(from);
+                form.prepare(to);
             }
             let input = Rows {
                 bytes: &rows_of_x,

@@ -172,3 +172,119 @@ fn weights_carry_their_vectors_scales() {
     }
     assert_eq!(p.iter().max(), Some(&32767));
 }
+
+/// Rows as the contract writes them, operation by operation.
+mod literal {
+    use palmtop::kernels::integer::TINY;
+    use palmtop::kernels::math::round_half_even;
+
+    fn clamp(x: f32, limit: f32) -> f32 {
+        if x > limit {
+            limit
+        } else if x < -limit {
+            -limit
+        } else {
+            x
+        }
+    }
+
+    /// Bytes, scale and zero point.
+    pub fn quantize(x: &[f32]) -> (Vec<i8>, f32, i32) {
+        let numbers = || x.iter().copied().filter(|x| !x.is_nan());
+        let (low, high) = (numbers().fold(0.0, f32::min), numbers().fold(0.0, f32::max));
+        let range = high - low;
+        if !(TINY..=f32::MAX).contains(&range) {
+            return (vec![0; x.len()], 0.0, 0);
+        }
+        let inverse = 254.0 / range;
+        let zero = round_half_even(-127.0 - low * inverse) as i32;
+        let byte = |x: &f32| {
+            let steps = round_half_even(clamp(x * inverse, 254.0)) as i32;
+            (steps + zero).clamp(-127, 127) as i8
+        };
+        (x.iter().map(byte).collect(), range / 254.0, zero)
+    }
+
+    /// Bytes and scale.
+    pub fn quantize_symmetric(x: &[f32]) -> (Vec<i8>, f32) {
+        let numbers = x.iter().map(|x| x.abs()).filter(|x| !x.is_nan());
+        let greatest = numbers.fold(0.0, f32::max);
+        if !(TINY..=f32::MAX).contains(&greatest) {
+            return (vec![0; x.len()], 0.0);
+        }
+        let inverse = 127.0 / greatest;
+        let byte = |x: &f32| round_half_even(clamp(x * inverse, 127.0)) as i32 as i8;
+        (x.iter().map(byte).collect(), greatest / 127.0)
+    }
+}
+
+#[test]
+fn rows_of_any_length_are_quantized_as_the_contract_says() {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as u32
+    };
+    for turn in 0..200_000u32 {
+        let length = next() as usize % 40;
+        let exponent = next() % 250;
+        let x: Vec<f32> = (0..length)
+            .map(|_| {
+                let bits = next();
+                match next() % 64 {
+                    0 => 0.0,
+                    1 => f32::from_bits(bits),
+                    2 if turn % 8 == 0 => f32::NAN,
+                    3 if turn % 8 == 1 => f32::INFINITY,
+                    // Halves of steps: small integers over a power of two.
+                    4..32 if turn % 4 == 2 => (bits % 509) as f32 * 0.5 - 127.0,
+                    _ if turn % 4 == 3 => f32::from_bits(bits & 0x007f_ffff | exponent << 23),
+                    _ => f32::from_bits(bits & 0x807f_ffff | (exponent + bits % 4) << 23),
+                }
+            })
+            .collect();
+        let padded = length.next_multiple_of(16);
+        let mut q = vec![99i8; padded];
+        let affine = integer::quantize(&x, &mut q);
+        let (mut bytes, scale, zero) = literal::quantize(&x);
+        bytes.resize(padded, 0);
+        assert_eq!(
+            (&q, affine.scale, affine.zero),
+            (&bytes, scale, zero),
+            "{x:?}"
+        );
+        let mut q = vec![99i8; length];
+        let scale = integer::quantize_symmetric(&x, &mut q);
+        assert_eq!((q, scale), literal::quantize_symmetric(&x), "{x:?}");
+    }
+}
+
+#[test]
+fn values_are_weighed_exactly() {
+    let mut state = 7u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 8
+    };
+    for turn in 0..2_000 {
+        let (keys, width) = (next() as usize % 20, 1 + next() as usize % 20);
+        let pitch = width * (1 + turn % 3);
+        let weights: Vec<i16> = (0..keys).map(|_| (next() % 32768) as i16).collect();
+        // The last vector ends the memory.
+        let length = (keys.max(1) - 1) * pitch + width;
+        let values: Vec<i8> = (0..length).map(|_| (next() % 255) as i8).collect();
+        let mut sums = vec![99; width];
+        integer::weighted_sums(&weights, &values, pitch, &mut sums);
+        let expected: Vec<i32> = (0..width)
+            .map(|column| {
+                let of_key = |(key, p): (usize, &i16)| {
+                    i32::from(*p) * i32::from(values[key * pitch + column])
+                };
+                weights.iter().enumerate().map(of_key).sum()
+            })
+            .collect();
+        assert_eq!(sums, expected);
+    }
+}

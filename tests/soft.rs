@@ -106,7 +106,7 @@ fn products_are_rounded_to_integers() {
     let mut numbers = Scatter(3);
     let mut ties = 0;
     for turn in 0..10_000_000u32 {
-        let limit = if turn % 2 == 0 { 254.0 } else { 32767.0f32 };
+        let limit = if turn & 1 == 0 { 254.0 } else { 32767.0f32 };
         let greatest = f32::from_bits(numbers.next() % 0x7e00_0000).max(1e-30);
         let inverse = limit / greatest;
         // A share of the greatest: any, or one near a tie.
@@ -120,14 +120,14 @@ fn products_are_rounded_to_integers() {
             .to_bits()
             .wrapping_add(numbers.next() % 5);
         let x = f32::from_bits(moved.saturating_sub(2)).min(greatest);
-        let x = if numbers.next() % 2 == 0 { x } else { -x };
+        let x = if numbers.next() & 1 == 0 { x } else { -x };
         let factor = Factor::new(inverse);
-        let got = if turn % 2 == 0 {
+        let got = if turn & 1 == 0 {
             soft::round_scaled::<23>(x, factor)
         } else {
             soft::round_scaled::<16>(x, factor)
         };
-        if turn % 2 == 0 {
+        if turn & 1 == 0 {
             let halves = soft::round_scaled_by::<23, true>(x, factor);
             assert_eq!(halves, got, "{x} · {inverse}");
         }

@@ -17,14 +17,18 @@ pub(crate) fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
     integer::quantize(x, q)
 }
 
-/// [`integer::quantize_symmetric`].
+/// [`integer::quantize_symmetric`] of each vector of `width` values.
 #[inline]
-pub(crate) fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> f32 {
+pub(crate) fn quantize_vectors(x: &[f32], width: usize, q: &mut [i8], scales: &mut [f32]) {
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    if let Some(scale) = x86::quantize_symmetric(x, q) {
-        return scale;
+    if x86::quantize_vectors(x, width, q, scales) {
+        return;
     }
-    integer::quantize_symmetric(x, q)
+    let width = width.max(1);
+    let vectors = x.chunks_exact(width).zip(q.chunks_exact_mut(width));
+    for ((x, q), scale) in vectors.zip(scales) {
+        *scale = integer::quantize_symmetric(x, q);
+    }
 }
 
 /// [`float::rms_norm`].

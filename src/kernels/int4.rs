@@ -30,9 +30,8 @@ pub fn dot_rows(rows: Rows<'_>, zeros: &[i32], packed: &[u8], scales: &[u16], su
     sums.fill(0.0);
     let (groups, _) = packed.as_chunks::<BYTES>();
     for (index, (group, scale)) in groups.iter().zip(scales).enumerate() {
-        let weights = unpack(group);
         let scale = widen(*scale);
-        let total: i32 = weights.iter().map(|w| i32::from(*w)).sum();
+        let (weights, total) = weights_and_sum(group);
         let first = index.saturating_mul(GROUP);
         for ((sum, zero), row) in sums.iter_mut().zip(zeros).zip(0..BATCH) {
             // A row ends with the padding of 16, a group may end 16 later: its weights are zero,
@@ -41,12 +40,29 @@ pub fn dot_rows(rows: Rows<'_>, zeros: &[i32], packed: &[u8], scales: &[u16], su
             let row = row
                 .get(..GROUP.min(rows.pitch.saturating_sub(first)))
                 .unwrap_or_default();
-            let products = row
-                .iter()
-                .zip(&weights)
-                .map(|(q, w)| i32::from(*q) * i32::from(*w));
-            let exact = products.sum::<i32>().wrapping_sub(zero.wrapping_mul(total));
+            let exact = dot(row, &weights).wrapping_sub(zero.wrapping_mul(total));
             *sum += exact as f32 * scale;
         }
     }
+}
+
+/// Kernels of cores with the DSP extension: dot products of bytes.
+#[cfg(kernels = "dsp")]
+use super::{arm::dsp::unpack4 as weights_and_sum, integer::dot};
+
+/// The weights of a group, and their sum.
+#[cfg(not(kernels = "dsp"))]
+#[inline(always)]
+fn weights_and_sum(packed: &[u8; BYTES]) -> ([i16; GROUP], i32) {
+    let weights = unpack(packed);
+    let total = weights.iter().map(|w| i32::from(*w)).sum();
+    (weights, total)
+}
+
+/// Exact.
+#[cfg(not(kernels = "dsp"))]
+#[inline(always)]
+fn dot(row: &[i8], weights: &[i16; GROUP]) -> i32 {
+    let products = row.iter().zip(weights);
+    products.map(|(q, w)| i32::from(*q) * i32::from(*w)).sum()
 }

@@ -11,7 +11,9 @@ pub const TINY: f32 = 1e-30;
 pub fn dot(a: &[i8], b: &[i8]) -> i32 {
     #[cfg(kernels = "dsp")]
     return super::arm::dsp::dot(a, b);
-    #[cfg(not(kernels = "dsp"))]
+    #[cfg(kernels = "mve")]
+    return super::arm::mve::dot(a, b);
+    #[cfg(not(any(kernels = "dsp", kernels = "mve")))]
     portable_dot(a, b)
 }
 
@@ -34,29 +36,35 @@ pub fn portable_dot(a: &[i8], b: &[i8]) -> i32 {
 }
 
 /// Columns of values that are summed at once, in registers.
-const BLOCK: usize = 8;
+const BLOCK: usize = if cfg!(target_arch = "arm") { 4 } else { 8 };
 
 /// `sums[j]` = Σ pₖ·vₖⱼ, where vₖ begins at `values[k · pitch]`; exact for up to 512 weights of
 /// 15 bits and values within ±127.
 #[inline(never)]
 pub fn weighted_sums(weights: &[i16], values: &[i8], pitch: usize, sums: &mut [i32]) {
     for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
-        let first = block.saturating_mul(BLOCK);
-        let mut values = values.get(first..).unwrap_or_default();
+        let mut values = values
+            .get(block.saturating_mul(BLOCK)..)
+            .unwrap_or_default();
         let mut near = [0i32; BLOCK];
-        for p in weights {
-            let add = |(sum, v): (&mut i32, &i8)| {
+        let mut rest = weights;
+        while let ([p, others @ ..], Some(columns)) = (rest, values.first_chunk::<BLOCK>()) {
+            for (sum, v) in near.iter_mut().zip(columns) {
                 *sum = sum.wrapping_add(i32::from(*p).wrapping_mul(i32::from(*v)));
-            };
-            // What stands beside a last short block comes along, if there is anything.
-            match values.first_chunk::<BLOCK>() {
-                Some(columns) => near.iter_mut().zip(columns).for_each(add),
-                None => near.iter_mut().zip(values).for_each(add),
             }
             values = values.get(pitch..).unwrap_or_default();
+            rest = others;
         }
         for (sum, near) in sums.iter_mut().zip(near) {
             *sum = near;
+        }
+        // Behind the last columns of all there may be less than a block.
+        for p in rest {
+            for (sum, v) in sums.iter_mut().zip(values) {
+                let v = core::hint::black_box(i32::from(*v));
+                *sum = sum.wrapping_add(i32::from(*p).wrapping_mul(v));
+            }
+            values = values.get(pitch..).unwrap_or_default();
         }
     }
 }
@@ -81,8 +89,8 @@ pub struct Affine {
 /// finite gives scale 0 and zeros.
 pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
     let (mut positive, mut negative) = (0, SIGN);
-    for x in x {
-        // As integers, floats above zero are in order, and those below it in the opposite one.
+    // As integers, floats above zero are in order, and those below it in the opposite one.
+    let mut widen = |x: &f32| {
         let bits = x.to_bits();
         if bits as i32 > positive {
             positive = bits as i32;
@@ -90,7 +98,10 @@ pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
         if bits > negative {
             negative = bits;
         }
-    }
+    };
+    let (fours, rest) = x.as_chunks::<4>();
+    fours.iter().flatten().for_each(&mut widen);
+    rest.iter().for_each(&mut widen);
     let has_nan = positive > INFINITY as i32 || negative > SIGN | INFINITY;
     if has_nan {
         (positive, negative) = bounds_of_numbers(x);
@@ -111,8 +122,7 @@ pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
     if least.wrapping_add(zero) >= -127 && greatest.wrapping_add(zero) <= 127 {
         round_to_steps::<23, _>(x, inverse.0, q, |steps| steps.wrapping_add(zero) as i8);
     } else {
-        let clamped = |steps: i32| steps.wrapping_add(zero).clamp(-127, 127) as i8;
-        round_to_steps::<23, _>(x, inverse.0, q, clamped);
+        round_and_clamp(x, inverse.0, q, zero);
     }
     if has_nan {
         replace_nan(x, q, zero);
@@ -129,6 +139,15 @@ const SIGN: u32 = 1 << 31;
 
 /// Bits of positive infinity.
 const INFINITY: u32 = f32::INFINITY.to_bits();
+
+/// [`quantize`]'s bytes where one of the ends may lie half a step outside.
+#[cold]
+#[inline(never)]
+fn round_and_clamp(x: &[f32], inverse: f32, q: &mut [i8], zero: i32) {
+    round_to_steps::<23, _>(x, inverse, q, |steps| {
+        core::hint::black_box(steps.wrapping_add(zero)).clamp(-127, 127) as i8
+    });
+}
 
 /// Bits of the greatest and of the least number, at least and at most zero, of a row with NaN.
 #[cold]
@@ -170,10 +189,19 @@ pub(super) fn round_to_steps<const FRACTION: u32, T>(
             *to = put(soft::round_scaled::<FRACTION>(*x, factor));
         }
     } else {
-        for (to, x) in to.iter_mut().zip(x) {
+        let round = |(to, x): (&mut T, &f32)| {
             let bits = (x * inverse + ROUND_MAGIC).to_bits();
             *to = put((bits as i32).wrapping_sub(ROUND_MAGIC.to_bits() as i32));
-        }
+        };
+        // Padding of `to` stays as it is.
+        let count = x.len().min(to.len());
+        let x = x.get(..count).unwrap_or_default();
+        let to = to.get_mut(..count).unwrap_or_default();
+        let (x, x_rest) = x.as_chunks::<4>();
+        let (to, to_rest) = to.as_chunks_mut::<4>();
+        let both = to.iter_mut().zip(x);
+        both.for_each(|(to, x)| to.iter_mut().zip(x).for_each(round));
+        to_rest.iter_mut().zip(x_rest).for_each(round);
     }
 }
 
@@ -182,9 +210,10 @@ pub(super) fn round_to_steps<const FRACTION: u32, T>(
 pub fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> f32 {
     // Twice the bits: without the sign.
     let mut greatest = 0;
-    for x in x {
-        greatest = (x.to_bits() << 1).max(greatest);
-    }
+    let mut widen = |x: &f32| greatest = (x.to_bits() << 1).max(greatest);
+    let (fours, rest) = x.as_chunks::<4>();
+    fours.iter().flatten().for_each(&mut widen);
+    rest.iter().for_each(&mut widen);
     let mut greatest = greatest >> 1;
     let has_nan = greatest > INFINITY;
     if has_nan {

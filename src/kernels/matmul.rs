@@ -224,6 +224,8 @@ pub fn dots(
 
 #[cfg(kernels = "dsp")]
 use super::arm::dsp as target;
+#[cfg(kernels = "mve")]
+use super::arm::mve as target;
 #[cfg(kernels = "v6m")]
 use super::arm::v6m as target;
 #[cfg(kernels = "v7m")]
@@ -232,7 +234,13 @@ use super::arm::v7m as target;
 use super::riscv::rv32 as target;
 
 /// Targets without kernels of their own.
-#[cfg(not(any(kernels = "v6m", kernels = "v7m", kernels = "dsp", kernels = "rv32")))]
+#[cfg(not(any(
+    kernels = "v6m",
+    kernels = "v7m",
+    kernels = "dsp",
+    kernels = "mve",
+    kernels = "rv32"
+)))]
 mod target {
     use super::{Form, Layout, Rows, Weights};
 
@@ -295,8 +303,9 @@ pub fn portable(
                 let row = x.from(token).get(col..).unwrap_or_default();
                 *sum = sum.wrapping_add(match x.form {
                     Form::Bytes => integer::dot(row, near),
-                    Form::Biased => biased_dot(row, near),
-                    Form::Lanes => 0,
+                    Form::Biased if cfg!(kernels = "v6m") => biased_dot(row, near),
+                    // No other target brings activations into this form for portable kernels.
+                    _ => 0,
                 });
             }
             col = col.saturating_add(CHUNK);

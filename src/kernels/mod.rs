@@ -51,5 +51,7 @@ pub mod softmax;
 pub(crate) mod x86;
 
 pub use activation::Activation;
+#[cfg(fpu)]
+pub(crate) use arm::fpu;
 pub use layout::Layout;
 pub use single::Single;

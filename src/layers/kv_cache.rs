@@ -104,11 +104,7 @@ impl<'a> KvCache<'a> {
                 let first = position.saturating_mul(self.heads);
                 if let (Some(to), Some(scales)) = (values.get_mut(start..), scales.get_mut(first..))
                 {
-                    let d_kv = self.d_kv.max(1);
-                    let vectors = to.chunks_exact_mut(d_kv).zip(row.chunks_exact(d_kv));
-                    for (scale, (to, from)) in scales.iter_mut().zip(vectors) {
-                        *scale = fast::quantize_symmetric(from, to);
-                    }
+                    fast::quantize_vectors(row, self.d_kv, to, scales);
                 }
             }
         }

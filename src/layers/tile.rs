@@ -1,9 +1,10 @@
 //! The input of linear layers: a few token rows, as floats or quantized.
 
+use super::norm::NormKind;
 use crate::kernels::matmul::{Form, Rows};
 use crate::kernels::{Layout, fast};
 use crate::tensor::arena::Carver;
-use crate::tensor::{Input, Matrix, Quantized};
+use crate::tensor::{Input, Matrix, NormWeights, Quantized};
 
 /// Values of a quantized row, padding included.
 pub(crate) const fn padded(width: usize) -> usize {
@@ -133,6 +134,46 @@ impl<'a> Tile<'a> {
                 }
             }
         }
+    }
+
+    /// Sets row `token` to a normed row, where this machine does both at once; `scratch` has room for
+    /// the row.
+    pub fn set_normed(
+        &mut self,
+        _token: usize,
+        _row: &[f32],
+        _norm: (NormKind, &NormWeights<'_>),
+        _scratch: &mut [f32],
+    ) -> bool {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let Self::Quantized {
+            rows,
+            scales,
+            zeros,
+            width,
+            room,
+            form: Form::Bytes,
+        } = self
+        {
+            let (kind, weights) = _norm;
+            let norm = crate::kernels::x86::Norm {
+                gain: weights.gain,
+                bias: kind.layer_norm.then_some(weights.bias),
+                eps: kind.eps,
+            };
+            *width = _row.len();
+            let count = padded(*width);
+            let start = _token.saturating_mul(count.saturating_mul(*room));
+            let to = rows.get_mut(start..start.saturating_add(count));
+            if let (Some(to), Some(scale), Some(zero)) =
+                (to, scales.get_mut(_token), zeros.get_mut(_token))
+                && let Some(affine) = crate::kernels::x86::norm_quantize(_row, norm, _scratch, to)
+            {
+                (*scale, *zero) = (affine.scale, affine.zero);
+                return true;
+            }
+        }
+        false
     }
 
     /// The rows that were set, as the input of a linear layer.

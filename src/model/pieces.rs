@@ -71,6 +71,9 @@ pub(super) fn set_row(
         tile.set(row, state);
         return;
     };
+    if tile.set_normed(row, state, (*kind, weights), scratch) {
+        return;
+    }
     if let Some(scratch) = scratch.get_mut(..state.len()) {
         copy(scratch, state);
         kind.apply(weights, scratch);

@@ -29,8 +29,9 @@ pub struct Quantized<'a> {
     pub zeros: &'a [i32],
 }
 
-/// Applies a layer to `tokens` rows; `out` gets as many values a token as the layer has rows.
-pub fn int8_layer(layer: &Int8<'_>, x: Quantized<'_>, tokens: usize, out: &mut [f32]) {
+/// Applies a layer to `tokens` rows; `out` gets as many values a token as the layer has rows, or
+/// with `op` 1 they are added to it, with 2 they multiply it.
+pub fn int8_layer(layer: &Int8<'_>, x: Quantized<'_>, tokens: usize, op: usize, out: &mut [f32]) {
     let matrix = Matrix {
         rows: layer.rows,
         cols: layer.weights.stride(),
@@ -50,7 +51,11 @@ pub fn int8_layer(layer: &Int8<'_>, x: Quantized<'_>, tokens: usize, out: &mut [
     let mut output = Output {
         rows: out,
         stride: layer.rows,
-        op: Op::Store,
+        op: match op {
+            0 => Op::Store,
+            1 => Op::Add,
+            _ => Op::Multiply,
+        },
         gated: None,
     };
     linear(&matrix, 0..layer.rows, input, tokens, &mut output);

@@ -2,7 +2,7 @@
 
 use super::{Matrix, Values};
 use crate::format::GROUP;
-#[cfg(all(feature = "std", target_arch = "x86_64"))]
+#[cfg(any(fpu, all(feature = "std", target_arch = "x86_64")))]
 use crate::kernels;
 use crate::kernels::integer::BATCH;
 use crate::kernels::product::{Int8, Op, Output, Quantized, gated, joined};
@@ -65,14 +65,7 @@ pub(crate) fn linear(
         let count = BATCH.min(tokens.saturating_sub(first));
         let batch = first..first.saturating_add(count);
         match &int8 {
-            Some((matrix, x)) => {
-                let x = Quantized {
-                    rows: x.rows.skip(first),
-                    scales: part(x.scales, first, count),
-                    zeros: part(x.zeros, first, count),
-                };
-                by_block(matrix, range.clone(), x, batch, output);
-            }
+            Some((matrix, x)) => by_block(matrix, range.clone(), x, batch, output),
             None => by_row(matrix, range.clone(), input, batch, output),
         }
         first = first.saturating_add(BATCH);
@@ -85,11 +78,22 @@ pub(crate) fn linear(
 fn by_block(
     matrix: &Int8<'_>,
     range: Range<usize>,
-    x: Quantized<'_>,
+    x: &Quantized<'_>,
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) {
-    let put = way(output, matrix.bias.is_empty());
+    let x = Quantized {
+        rows: x.rows.skip(tokens.start),
+        scales: part(x.scales, tokens.start, tokens.len()),
+        zeros: part(x.zeros, tokens.start, tokens.len()),
+    };
+    let how = How {
+        op: output.op,
+        factor: output.gated.and_then(|gated| gated.factor),
+        has_gate: output.gated.is_some(),
+        bias: matrix.bias,
+    };
+    let put = how.way();
     let count = tokens.len();
     let step = matmul::rows_at_once(count);
     let mut all = [0i32; matmul::SUMS];
@@ -97,20 +101,23 @@ fn by_block(
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
         matmul::dots(&matrix.weights, first, rows, x.rows, count, &mut all);
-        let affine = x.scales.iter().zip(x.zeros);
-        for (token, (x_scale, zero)) in affine.enumerate() {
-            let (target, gate) = output.target(tokens.start.saturating_add(token));
+        #[cfg(fpu)]
+        if kernels::fpu::put(matrix, (first, rows), &all, &x, tokens.clone(), output) {
+            first = first.saturating_add(step);
+            continue;
+        }
+        for (index, token) in tokens.clone().enumerate() {
+            let (target, gate) = output.target(token);
             let values = Dequantized {
-                dots: all.get(token..).unwrap_or_default(),
+                dots: all.get(index..).unwrap_or_default(),
                 step: count,
                 scales: part(matrix.scales, first, rows),
                 sums: part(matrix.sums, first, rows),
-                bias: matrix.bias.get(first..).unwrap_or_default(),
-                x_scale: *x_scale,
-                zero: *zero,
-                op: output.op,
-                factor: output.gated.and_then(|gated| gated.factor),
-                gate,
+                x_scale: x.scales.get(index).copied().unwrap_or(0.0),
+                zero: x.zeros.get(index).copied().unwrap_or(0),
+                gate: gate.unwrap_or(0.0),
+                first,
+                how: &how,
             };
             put(&values, output.row(target, first, rows));
         }
@@ -125,23 +132,34 @@ struct Dequantized<'a> {
     step: usize,
     scales: &'a [f32],
     sums: &'a [i32],
-    bias: &'a [f32],
     x_scale: f32,
     zero: i32,
-    op: Op,
-    factor: Option<f32>,
-    gate: Option<f32>,
+    gate: f32,
+    /// The first of the rows.
+    first: usize,
+    how: &'a How<'a>,
 }
 
-/// The loop that puts values into such outputs: there is one for each usual case.
-fn way(output: &Output<'_>, unbiased: bool) -> fn(&Dequantized<'_>, &mut [f32]) {
-    let factor = output.gated.and_then(|gated| gated.factor);
-    match (output.op, output.gated, factor, unbiased) {
-        (Op::Store, None, _, true) => store,
-        (Op::Add, None, _, true) => add,
-        (Op::Multiply, None, _, true) => multiply,
-        (Op::Add, Some(_), None, true) => add_gated,
-        _ => put,
+/// What becomes of all outputs of a matrix.
+struct How<'m> {
+    op: Op,
+    factor: Option<f32>,
+    has_gate: bool,
+    bias: &'m [f32],
+}
+
+impl How<'_> {
+    /// The loop that puts values into such outputs: there is one for each usual case.
+    fn way(&self) -> fn(&Dequantized<'_>, &mut [f32]) {
+        match (self.op, self.has_gate, self.factor, self.bias) {
+            // With an FPU there are kernels for what is not gated.
+            (_, false, _, _) if cfg!(fpu) => put,
+            (Op::Store, false, _, []) => store,
+            (Op::Add, false, _, []) => add,
+            (Op::Multiply, false, _, []) => multiply,
+            (Op::Add, true, None, []) => add_gated,
+            _ => put,
+        }
     }
 }
 
@@ -158,15 +176,17 @@ fn multiply(values: &Dequantized<'_>, out: &mut [f32]) {
 }
 
 fn add_gated(values: &Dequantized<'_>, out: &mut [f32]) {
-    let gate = Single(values.gate.unwrap_or(0.0));
+    let gate = Single(values.gate);
     values.each(out, |out, y| out.plus(y.times(gate)));
 }
 
 fn put(values: &Dequantized<'_>, out: &mut [f32]) {
-    let mut bias = values.bias.iter();
+    let how = values.how;
+    let gate = how.has_gate.then_some(values.gate);
+    let mut bias = how.bias.iter().skip(values.first);
     values.each(out, |out, y| {
         let y = bias.next().map_or(y, |bias| y + Single(*bias));
-        joined(values.op, out, gated(y, values.factor, values.gate))
+        joined(how.op, out, gated(y, how.factor, gate))
     });
 }
 
@@ -177,7 +197,11 @@ impl Dequantized<'_> {
         let (dots, zero, x_scale) = (self.dots, self.zero, Single(self.x_scale));
         let mut at = 0;
         for ((out, scale), sum) in out.iter_mut().zip(self.scales).zip(self.sums) {
-            let dot = dots.get(at).copied().unwrap_or(0);
+            // There always is one. A way out keeps the compiler from unrolling, which costs more
+            // registers than there are.
+            let Some(dot) = dots.get(at) else {
+                break;
+            };
             at = at.wrapping_add(self.step);
             let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
             let scale = x_scale.times(Single(*scale));

@@ -99,7 +99,7 @@ pub fn products(opaque: &mut Opaque) {
         scales: opaque.others,
         zeros: &[],
     };
-    int8_layer(&layer, x, tokens, opaque.floats);
+    int8_layer(&layer, x, tokens, rows, opaque.floats);
 }
 
 /// Softmax, in floats and in 15 bits.

@@ -27,39 +27,57 @@
     .endm
 
 // palmtop_dsp_lanes_gemv(w, x, sums, groups, blocks): `blocks` times four rows of `groups` times 16
-// columns, at most 32 times 16, against one row of lanes.
+// columns against one row of lanes.
     .section .text.palmtop_dsp_lanes_gemv, "ax", %progbits
     .global palmtop_dsp_lanes_gemv
     .type palmtop_dsp_lanes_gemv, %function
     .thumb_func
     .balign 4
 palmtop_dsp_lanes_gemv:
-    push {r1, r2, r4-r11, lr}
-    // [sp] x, [sp+4] sums, [sp+44] blocks.
-    add r3, r1, r3, lsl #5
-1:  ldr r1, [sp]
+    push {r0-r3, r4-r11, lr}
+    // [sp] groups left, [sp+4] x, [sp+8] sums, [sp+12] groups, [sp+52] blocks.
+1:  ldrd r1, r3, [sp, #4]
+    ldr r2, [sp, #12]
     mov r8, #0
     mov r9, #0
     mov r10, #0
     mov r11, #0
-2:  PT_LANES_4
+    stmia r3, {r8-r11}
+    // At most 32 groups for an accumulator.
+2:  mov r3, r2
+    cmp r3, #32
+    it hi
+    movhi r3, #32
+    sub r2, r2, r3
+    str r2, [sp]
+    add r3, r1, r3, lsl #5
+3:  PT_LANES_4
     PT_LANES_4
     PT_LANES_4
     PT_LANES_4
     cmp r1, r3
-    bne 2b
-    ldr r2, [sp, #4]
-    asr r8, r8, #8
-    asr r9, r9, #8
-    asr r10, r10, #8
-    asr r11, r11, #8
-    stmia r2!, {r8-r11}
-    str r2, [sp, #4]
-    ldr r4, [sp, #44]
+    bne 3b
+    ldr r3, [sp, #8]
+    ldmia r3, {r4-r7}
+    add r4, r4, r8, asr #8
+    add r5, r5, r9, asr #8
+    add r6, r6, r10, asr #8
+    add r7, r7, r11, asr #8
+    stmia r3!, {r4-r7}
+    ldr r2, [sp]
+    cbz r2, 4f
+    mov r8, #0
+    mov r9, #0
+    mov r10, #0
+    mov r11, #0
+    b 2b
+4:  str r3, [sp, #8]
+    ldr r4, [sp, #52]
     subs r4, r4, #1
-    str r4, [sp, #44]
+    str r4, [sp, #52]
     bne 1b
-    pop {r1, r2, r4-r11, pc}
+    add sp, sp, #16
+    pop {r4-r11, pc}
     .size palmtop_dsp_lanes_gemv, . - palmtop_dsp_lanes_gemv
 
 // palmtop_dsp_lanes_near(w, near, quads): copies two of the four rows of `quads` times four columns,
@@ -155,7 +173,7 @@ palmtop_dsp_rows_near:
 // name(near, x, sums, groups, pitch, tokens): adds to the sums of two rows, `tokens` of the one and
 // then `tokens` of the other, the products of `groups` times 16 columns of near weights with rows of
 // activations, `pitch` bytes from one to the next.
-    .macro PT_GEMM name, two, one, bytes, shift
+    .macro PT_GEMM name, two, one, bytes, shift, times
     .section .text.\name, "ax", %progbits
     .global \name
     .type \name, %function
@@ -184,10 +202,9 @@ palmtop_dsp_rows_near:
     mov r9, #0
     mov r10, #0
     mov r11, #0
-2:  \two
+2:  .rept \times
     \two
-    \two
-    \two
+    .endr
     cmp r0, r3
     bne 2b
     ldr r0, [sp, #12]
@@ -225,8 +242,6 @@ palmtop_dsp_rows_near:
     mov r10, #0
 5:  \one
     \one
-    \one
-    \one
     cmp r0, r3
     bne 5b
     ldr r0, [sp, #12]
@@ -247,8 +262,8 @@ palmtop_dsp_rows_near:
     .size \name, . - \name
     .endm
 
-    PT_GEMM palmtop_dsp_lanes_gemm, PT_LANES_2X2, PT_LANES_2X1, 32, 8
-    PT_GEMM palmtop_dsp_rows_gemm, PT_ROWS_2X2, PT_ROWS_2X1, 16, 0
+    PT_GEMM palmtop_dsp_lanes_gemm, PT_LANES_2X2, PT_LANES_2X1, 32, 8, 4
+    PT_GEMM palmtop_dsp_rows_gemm, PT_ROWS_2X2, PT_ROWS_2X1, 16, 0, 1
 
 // One row of weights in order by four columns: r4 and lr hold the lanes of activations.
     .macro PT_ROW pointer, sum
@@ -285,9 +300,6 @@ palmtop_dsp_rows_gemv:
     mov r10, #0
     mov r11, #0
 1:  PT_ROWS_4
-    PT_ROWS_4
-    PT_ROWS_4
-    PT_ROWS_4
     cmp r1, r7
     bne 1b
     pop {r2}
@@ -333,15 +345,13 @@ palmtop_dsp_prepare:
 palmtop_dsp_dot:
     push {r4-r7, lr}
     movs r3, #0
-    subs r2, r2, #16
+    subs r2, r2, #8
     blo 2f
 1:  PT_DOT_4
     PT_DOT_4
-    PT_DOT_4
-    PT_DOT_4
-    subs r2, r2, #16
+    subs r2, r2, #8
     bhs 1b
-2:  adds r2, r2, #16
+2:  adds r2, r2, #8
     beq 4f
 3:  ldrsb r4, [r0], #1
     ldrsb r5, [r1], #1
@@ -351,3 +361,33 @@ palmtop_dsp_dot:
 4:  mov r0, r3
     pop {r4-r7, pc}
     .size palmtop_dsp_dot, . - palmtop_dsp_dot
+
+// palmtop_dsp_unpack4(packed, near): the 32 weights of a group of four-bit ones as signed bytes; returns
+// their sum.
+    .section .text.palmtop_dsp_unpack4, "ax", %progbits
+    .global palmtop_dsp_unpack4
+    .type palmtop_dsp_unpack4, %function
+    .thumb_func
+    .balign 4
+palmtop_dsp_unpack4:
+    push {r4-r8, lr}
+    mov r6, #0x0F0F0F0F
+    mov r7, #0x08080808
+    mov r8, #0
+    // Each of the 32 is 8 more in the file.
+    mvn r2, #255
+    movs r3, #4
+1:  ldr r12, [r0], #4
+    and r4, r6, r12
+    and r5, r6, r12, lsr #4
+    usada8 r2, r4, r8, r2
+    usada8 r2, r5, r8, r2
+    ssub8 r4, r4, r7
+    ssub8 r5, r5, r7
+    str r5, [r1, #16]
+    str r4, [r1], #4
+    subs r3, r3, #1
+    bne 1b
+    mov r0, r2
+    pop {r4-r8, pc}
+    .size palmtop_dsp_unpack4, . - palmtop_dsp_unpack4

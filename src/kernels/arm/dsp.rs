@@ -41,6 +41,7 @@ unsafe extern "C" {
     );
     fn palmtop_dsp_rows_gemv(w: *const i8, x: *const i8, sums: *mut i32, stride: usize);
     fn palmtop_dsp_dot(a: *const i8, b: *const i8, count: usize) -> i32;
+    fn palmtop_dsp_unpack4(packed: *const u8, near: *mut i8) -> i32;
     fn palmtop_dsp_prepare(values: *const i8, lanes: *mut i8, quads: usize);
 }
 
@@ -53,11 +54,8 @@ pub const LAYOUT: Layout = Layout::Lanes4;
 /// Rows of a block.
 const BLOCK: usize = 4;
 
-/// Columns that an accumulator of lanes holds: 127 · 127 · 256 of each.
-const EXACT: usize = 512;
-
 /// Columns of two rows that are copied near at once; twice two bytes each.
-const NEAR: usize = 64;
+const NEAR: usize = 96;
 
 /// The form of the activations that meet weights of this layout.
 pub const fn form(layout: Layout) -> Form {
@@ -87,7 +85,7 @@ pub fn dots(
         return 0;
     };
     match (lanes, tokens) {
-        (true, 1) if call.stride <= EXACT => {
+        (true, 1) => {
             // SAFETY: reads the whole of `weights`, `rows` times `stride` bytes, and `stride` pairs
             // of bytes of `x`; writes `rows` sums. `Call` has measured the slices.
             unsafe {
@@ -100,42 +98,14 @@ pub fn dots(
                 );
             }
         }
-        (true, 1) => long_gemv(call),
         (false, 1) => rows_gemv(call),
         (lanes, _) => gemm(call, lanes),
     }
     taken
 }
 
-/// Lanes of more columns than an accumulator holds.
-fn long_gemv(call: Call<'_>) {
-    let blocks = call
-        .weights
-        .chunks_exact(BLOCK.wrapping_mul(call.stride).max(1));
-    for (sums, block) in call.sums.chunks_exact_mut(BLOCK).zip(blocks) {
-        sums.fill(0);
-        let parts = block.chunks(BLOCK.wrapping_mul(EXACT));
-        for (part, x) in parts.zip(call.x.chunks(2 * EXACT)) {
-            let mut some = [0; BLOCK];
-            // SAFETY: both are parts of as many columns, at most `EXACT`, a multiple of 16: `part`
-            // has four bytes a column, `x` two.
-            unsafe {
-                palmtop_dsp_lanes_gemv(
-                    part.as_ptr(),
-                    x.as_ptr(),
-                    some.as_mut_ptr(),
-                    x.len() / 32,
-                    1,
-                );
-            }
-            for (sum, more) in sums.iter_mut().zip(some) {
-                *sum = sum.wrapping_add(more);
-            }
-        }
-    }
-}
-
 /// Rows in order.
+#[inline(never)]
 fn rows_gemv(call: Call<'_>) {
     let blocks = call
         .weights
@@ -155,6 +125,7 @@ fn rows_gemv(call: Call<'_>) {
 }
 
 /// Several tokens: two rows at a time are copied near, some columns of them, and meet all tokens.
+#[inline(never)]
 fn gemm(call: Call<'_>, lanes: bool) {
     let mut near = MaybeUninit::<[u32; NEAR]>::uninit();
     let near = near.as_mut_ptr().cast::<u32>();
@@ -215,4 +186,12 @@ pub fn dot(a: &[i8], b: &[i8]) -> i32 {
     let count = a.len().min(b.len());
     // SAFETY: reads `count` bytes of each, words wherever they begin: these cores take any address.
     unsafe { palmtop_dsp_dot(a.as_ptr(), b.as_ptr(), count) }
+}
+
+/// The weights of a group, and their sum: [`int4::unpack`](crate::kernels::int4::unpack).
+pub fn unpack4(packed: &[u8; 16]) -> ([i8; 32], i32) {
+    let mut near = [0; 32];
+    // SAFETY: reads 16 bytes, words wherever they begin, and writes 32.
+    let total = unsafe { palmtop_dsp_unpack4(packed.as_ptr(), near.as_mut_ptr()) };
+    (near, total)
 }

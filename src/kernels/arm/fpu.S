@@ -121,3 +121,149 @@ palmtop_fpu_dot_f16:
 
     PF_ROWS palmtop_fpu_rows, 0
     PF_ROWS palmtop_fpu_rows_f16, 1
+
+// palmtop_fpu_put_one(out, dots, rows, layer, op): rows, four at a time, of one token. The layer is
+// the addresses of scales, row sums, bias or 0, and of the token's scale and zero point; `op` is 0
+// where outputs are stored, 1 where they are added to what is there, 2 where they multiply it.
+    .section .text.palmtop_fpu_put_one, "ax", %progbits
+    .global palmtop_fpu_put_one
+    .type palmtop_fpu_put_one, %function
+    .thumb_func
+    .balign 4
+palmtop_fpu_put_one:
+    push {r4-r11, lr}
+    vpush {s16-s23}
+    ldmia r3, {r3, r5, r7, r8, r9}
+    vldr s0, [r8]
+    ldr r6, [r9]
+    ldr r4, [sp, #68]
+    // r3 scales, r5 sums, r7 bias, r6 zero point, r4 what to do.
+1:  vldmia r3!, {s16-s19}
+    cbz r7, 2f
+    vldmia r7!, {s20-s23}
+2:  ldr r12, [r5], #4
+    ldr lr, [r5], #4
+    ldmia r1!, {r8-r11}
+    mls r8, r6, r12, r8
+    mls r9, r6, lr, r9
+    ldr r12, [r5], #4
+    ldr lr, [r5], #4
+    mls r10, r6, r12, r10
+    mls r11, r6, lr, r11
+    vmov s8, s9, r8, r9
+    vmov s10, s11, r10, r11
+    vmul.f32 s12, s0, s16
+    vmul.f32 s13, s0, s17
+    vmul.f32 s14, s0, s18
+    vmul.f32 s15, s0, s19
+    vcvt.f32.s32 s8, s8
+    vcvt.f32.s32 s9, s9
+    vcvt.f32.s32 s10, s10
+    vcvt.f32.s32 s11, s11
+    vmul.f32 s8, s8, s12
+    vmul.f32 s9, s9, s13
+    vmul.f32 s10, s10, s14
+    vmul.f32 s11, s11, s15
+    cbz r7, 3f
+    vadd.f32 s8, s8, s20
+    vadd.f32 s9, s9, s21
+    vadd.f32 s10, s10, s22
+    vadd.f32 s11, s11, s23
+3:  cbz r4, 4f
+    vldmia r0, {s12-s15}
+    cmp r4, #2
+    beq 5f
+    vadd.f32 s8, s12, s8
+    vadd.f32 s9, s13, s9
+    vadd.f32 s10, s14, s10
+    vadd.f32 s11, s15, s11
+4:  vstmia r0!, {s8-s11}
+    subs r2, r2, #4
+    bne 1b
+    vpop {s16-s23}
+    pop {r4-r11, pc}
+5:  vmul.f32 s8, s12, s8
+    vmul.f32 s9, s13, s9
+    vmul.f32 s10, s14, s10
+    vmul.f32 s11, s15, s11
+    b 4b
+    .size palmtop_fpu_put_one, . - palmtop_fpu_put_one
+
+// palmtop_fpu_put_four(out, dots, tokens, layer, flags, pitch): four rows of several tokens, whose
+// scales and zero points follow each other; `pitch` bytes from token to token of the outputs. Flags: 1
+// there is a bias, 2 outputs are joined with what is there, 4 by multiplying.
+    .section .text.palmtop_fpu_put_four, "ax", %progbits
+    .global palmtop_fpu_put_four
+    .type palmtop_fpu_put_four, %function
+    .thumb_func
+    .balign 4
+palmtop_fpu_put_four:
+    push {r4-r11, lr}
+    vpush {s16-s23}
+    ldmia r3, {r3, r5, r7, r8, r9}
+    vldmia r3, {s16-s19}
+    cbz r7, 1f
+    vldmia r7, {s20-s23}
+1:  ldmia r5, {r4, r5, r12, lr}
+    // r4, r5, r12, lr sums of rows; the stack keeps the scales (pointer), zero points, tokens left.
+    mov r3, r8
+    push {r2, r9}
+    // [sp] tokens left, [sp+4] zero points, [sp+76] flags, [sp+80] pitch. r2 bytes from row to row.
+    lsl r2, r2, #2
+2:  vldmia r3!, {s0}
+    ldr r6, [sp, #4]
+    add r11, r1, r2
+    ldr r8, [r1], #4
+    ldr r9, [r11]
+    ldr r10, [r11, r2]
+    ldr r11, [r11, r2, lsl #1]
+    ldr r7, [r6], #4
+    str r6, [sp, #4]
+    mls r8, r7, r4, r8
+    mls r9, r7, r5, r9
+    mls r10, r7, r12, r10
+    mls r11, r7, lr, r11
+    vmov s8, s9, r8, r9
+    vmov s10, s11, r10, r11
+    vmul.f32 s12, s0, s16
+    vmul.f32 s13, s0, s17
+    vmul.f32 s14, s0, s18
+    vmul.f32 s15, s0, s19
+    vcvt.f32.s32 s8, s8
+    vcvt.f32.s32 s9, s9
+    vcvt.f32.s32 s10, s10
+    vcvt.f32.s32 s11, s11
+    vmul.f32 s8, s8, s12
+    vmul.f32 s9, s9, s13
+    vmul.f32 s10, s10, s14
+    vmul.f32 s11, s11, s15
+    ldrd r8, r9, [sp, #76]
+    lsls r10, r8, #31
+    bpl 3f
+    vadd.f32 s8, s8, s20
+    vadd.f32 s9, s9, s21
+    vadd.f32 s10, s10, s22
+    vadd.f32 s11, s11, s23
+3:  bcc 4f
+    vldmia r0, {s12-s15}
+    lsls r10, r8, #29
+    bmi 5f
+    vadd.f32 s8, s12, s8
+    vadd.f32 s9, s13, s9
+    vadd.f32 s10, s14, s10
+    vadd.f32 s11, s15, s11
+4:  vstmia r0, {s8-s11}
+    ldr r6, [sp]
+    add r0, r0, r9
+    subs r6, r6, #1
+    str r6, [sp]
+    bne 2b
+    add sp, sp, #8
+    vpop {s16-s23}
+    pop {r4-r11, pc}
+5:  vmul.f32 s8, s12, s8
+    vmul.f32 s9, s13, s9
+    vmul.f32 s10, s14, s10
+    vmul.f32 s11, s15, s11
+    b 4b
+    .size palmtop_fpu_put_four, . - palmtop_fpu_put_four

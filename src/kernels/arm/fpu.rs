@@ -3,6 +3,8 @@
 
 use crate::kernels::float::{LANES, tree, widen};
 use crate::kernels::integer::BATCH;
+use crate::kernels::product::{Int8, Op, Output, Quantized};
+use core::ops::Range;
 
 core::arch::global_asm!(include_str!("fpu.S"), options(raw));
 
@@ -167,4 +169,104 @@ fn add(lanes: &mut [f32; LANES], a: &[f32], b: &[f32]) {
     for ((lane, x), w) in lanes.iter_mut().zip(a).zip(b) {
         *lane += x * w;
     }
+}
+
+/// Where the kernels for outputs find what rows and tokens have.
+#[repr(C)]
+struct Layer {
+    scales: *const f32,
+    sums: *const i32,
+    /// Null where there is none.
+    bias: *const f32,
+    x_scales: *const f32,
+    zeros: *const i32,
+}
+
+unsafe extern "C" {
+    fn palmtop_fpu_put_one(out: *mut f32, dots: *const i32, rows: usize, layer: &Layer, op: usize);
+    fn palmtop_fpu_put_four(
+        out: *mut f32,
+        dots: *const i32,
+        tokens: usize,
+        layer: &Layer,
+        flags: usize,
+        pitch: usize,
+    );
+}
+
+/// Puts the outputs of rows from `first` on and of some tokens where they belong: whether that was
+/// done. `dots` has the tokens of a row, row after row.
+#[inline]
+pub fn put(
+    matrix: &Int8<'_>,
+    (first, rows): (usize, usize),
+    dots: &[i32],
+    x: &Quantized<'_>,
+    tokens: Range<usize>,
+    output: &mut Output<'_>,
+) -> bool {
+    output.gated.is_none() && put_plain(matrix, (first, rows), dots, x, tokens, output).is_some()
+}
+
+#[inline(never)]
+fn put_plain(
+    matrix: &Int8<'_>,
+    (first, rows): (usize, usize),
+    dots: &[i32],
+    x: &Quantized<'_>,
+    tokens: Range<usize>,
+    output: &mut Output<'_>,
+) -> Option<()> {
+    let (op, joins) = match output.op {
+        Op::Store => (0, 0),
+        Op::Add => (1, 2),
+        Op::Multiply => (2, 6),
+    };
+    let count = tokens.len();
+    let end = first.checked_add(rows)?;
+    let (scales, sums) = (matrix.scales.get(first..end)?, matrix.sums.get(first..end)?);
+    let bias = match matrix.bias {
+        [] => core::ptr::null(),
+        bias => bias.get(first..end)?.as_ptr(),
+    };
+    let pitch = output.stride;
+    let start = tokens.start.checked_mul(pitch)?.checked_add(first)?;
+    let len = pitch
+        .checked_mul(count.checked_sub(1)?)?
+        .checked_add(rows)?;
+    let out = output.rows.get_mut(start..start.checked_add(len)?)?;
+    let dots = dots.get(..rows.checked_mul(count)?)?;
+    if rows % 4 != 0 || rows == 0 || x.scales.len() < count || x.zeros.len() < count {
+        return None;
+    }
+    let mut layer = Layer {
+        scales: scales.as_ptr(),
+        sums: sums.as_ptr(),
+        bias,
+        x_scales: x.scales.as_ptr(),
+        zeros: x.zeros.as_ptr(),
+    };
+    let (mut out, mut dots) = (out.as_mut_ptr(), dots.as_ptr());
+    if count == 1 {
+        // SAFETY: a multiple of four `rows`, of which scales, sums, bias, `dots` and outputs have been
+        // measured, and one token.
+        unsafe { palmtop_fpu_put_one(out, dots, rows, &layer, op) };
+        return Some(());
+    }
+    let flags = usize::from(!bias.is_null()) | joins;
+    for _ in 0..rows / 4 {
+        // SAFETY: four of `rows` rows, of which scales, sums, bias, `count` dots each and, `pitch`
+        // apart, `count` outputs each have been measured; so many tokens have a scale and a zero point.
+        unsafe {
+            palmtop_fpu_put_four(out, dots, count, &layer, flags, pitch.wrapping_mul(4));
+        }
+        out = out.wrapping_add(4);
+        dots = dots.wrapping_add(count.wrapping_mul(4));
+        layer.scales = layer.scales.wrapping_add(4);
+        layer.sums = layer.sums.wrapping_add(4);
+        if !bias.is_null() {
+            layer.bias = layer.bias.wrapping_add(4);
+        }
+    }
+    Some(())
 }

@@ -4,7 +4,9 @@
 #[cfg(kernels = "dsp")]
 pub(super) mod dsp;
 #[cfg(fpu)]
-pub(super) mod fpu;
+pub(crate) mod fpu;
+#[cfg(kernels = "mve")]
+pub(super) mod mve;
 #[cfg(kernels = "v6m")]
 pub(super) mod v6m;
 #[cfg(kernels = "v7m")]

@@ -13,6 +13,7 @@ use super::isa::Isa;
 use super::rows::{greatest, symmetric_by};
 use super::tile::{BLOCK, GROUP, MOST_TOKENS, Sums, Tile, total};
 use super::{pack, scratch};
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::ops::Range;
 
 /// Keys whose products are summed in i32 before they join the f32 sum (contract).
@@ -172,6 +173,14 @@ unsafe fn heads_by<I: Isa>(a: &Attention<'_>, out: &Outputs, kv_heads: Range<usi
             while key < keys {
                 let rows = BLOCK.min(a.keys - key);
                 let to = memory.add(parts.k + key * stride);
+                // Vectors of a head are far apart, which the machine does not foresee.
+                for row in 2 * BLOCK..3 * BLOCK {
+                    for from in [k, v] {
+                        let from = from.wrapping_add((key + row) * pitch);
+                        _mm_prefetch::<_MM_HINT_T0>(from);
+                        _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(d_kv - 1));
+                    }
+                }
                 let (k, v) = (k.add(key * pitch).cast(), v.add(key * pitch).cast());
                 if d_kv == stride {
                     pack::block(k, pitch, stride, rows, to);

@@ -20,6 +20,8 @@ pub(super) trait Isa: super::floats::Floats {
     const LANES: usize;
     /// Blocks of 16 rows that a tile of the matrix product has.
     const BLOCKS: usize;
+    /// The same where there is one token: enough sums for the latency of products.
+    const BLOCKS_ALONE: usize;
     /// Tokens that a tile of the matrix product has.
     const TOKENS: usize;
 
@@ -44,7 +46,7 @@ pub(super) trait Isa: super::floats::Floats {
     unsafe fn widen(v: __m128i, to: *mut u8);
     /// The sums of four vectors' lanes, in order.
     unsafe fn sum4(v: [Self::V; 4]) -> __m128i;
-    /// A tile of a matrix product, of [`Isa::BLOCKS`] blocks or one: see [`Tile::sums`].
+    /// A tile of a matrix product, of one block or as many as the constants say: see [`Tile::sums`].
     unsafe fn tile<const PAIRS: bool>(blocks: usize, tokens: usize, tile: &Tile);
 }
 
@@ -85,6 +87,7 @@ impl Isa for Avx512 {
     type X = __m512i;
     const LANES: usize = 16;
     const BLOCKS: usize = 4;
+    const BLOCKS_ALONE: usize = 4;
     const TOKENS: usize = 6;
 
     #[inline(always)]
@@ -158,15 +161,17 @@ impl Isa for Avx512 {
 
 /// The tiles of sets with 16 registers.
 macro_rules! small_tiles {
-    ($vectors:literal) => {
+    ($tokens:literal: $($count:literal)*, $vectors:literal, alone $blocks:literal: $alone:literal) => {
         const BLOCKS: usize = 1;
-        const TOKENS: usize = 2;
+        const BLOCKS_ALONE: usize = $blocks;
+        const TOKENS: usize = $tokens;
 
         #[inline(always)]
-        unsafe fn tile<const PAIRS: bool>(_blocks: usize, tokens: usize, tile: &Tile) {
+        unsafe fn tile<const PAIRS: bool>(blocks: usize, tokens: usize, tile: &Tile) {
             unsafe {
-                match tokens {
-                    2 => tile.sums::<Self, $vectors, 2, PAIRS>(),
+                match (blocks, tokens) {
+                    $((1, $count) => tile.sums::<Self, $vectors, $count, PAIRS>(),)*
+                    ($blocks, 1) => tile.sums::<Self, $alone, 1, PAIRS>(),
                     _ => tile.sums::<Self, $vectors, 1, PAIRS>(),
                 }
             }
@@ -217,7 +222,6 @@ macro_rules! common_256 {
         unsafe fn sum4(v: [__m256i; 4]) -> __m128i {
             unsafe { sum4_of_256(v) }
         }
-        small_tiles!(2);
     };
 }
 
@@ -228,6 +232,7 @@ pub(super) struct AvxVnni;
 impl Isa for AvxVnni {
     type X = __m256i;
     common_256!();
+    small_tiles!(6: 6 5 4 3 2, 2, alone 4: 8);
 
     #[inline(always)]
     unsafe fn splat4(from: *const i8) -> __m256i {
@@ -251,6 +256,7 @@ impl Isa for Avx2 {
     /// The even and the odd bytes, each as 16 bits.
     type X = [__m256i; 2];
     common_256!();
+    small_tiles!(4: 4 3 2, 2, alone 4: 8);
 
     #[inline(always)]
     unsafe fn splat4(from: *const i8) -> [__m256i; 2] {
@@ -348,7 +354,7 @@ impl Isa for Sse41 {
     unsafe fn sum4(v: [__m128i; 4]) -> __m128i {
         unsafe { sum4(v) }
     }
-    small_tiles!(4);
+    small_tiles!(2: 2, 4, alone 2: 8);
 }
 
 impl Sse41 {

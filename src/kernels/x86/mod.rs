@@ -69,6 +69,7 @@ use super::product::{Int8, Output, Quantized};
 pub(crate) use attention::Attention;
 use core::ops::Range;
 use product::Product;
+pub(crate) use rows::Norm;
 
 /// Applies rows `range` (from a multiple of 16 on) of a matrix to `tokens` rows. `false`, and nothing
 /// done, where this machine has no kernels for that.
@@ -105,12 +106,28 @@ pub(crate) fn quantize(x: &[f32], q: &mut [i8]) -> Option<Affine> {
     Some(affine)
 }
 
-/// [`quantize_symmetric`](super::integer::quantize_symmetric), likewise.
-pub(crate) fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> Option<f32> {
-    let mut scale = 0.0;
+/// [`quantize_symmetric`](super::integer::quantize_symmetric) of each vector of `width` values,
+/// likewise; says whether it did it.
+pub(crate) fn quantize_vectors(x: &[f32], width: usize, q: &mut [i8], scales: &mut [f32]) -> bool {
     // SAFETY: as above.
-    vectors().map(|level| unsafe { rows::symmetric(level, x, q, &mut scale) })?;
-    Some(scale)
+    let done = vectors().map(|level| unsafe { rows::symmetric(level, x, width, q, scales) });
+    done.is_some()
+}
+
+/// A norm of a row, left in `near`, and [`quantize`](super::integer::quantize) of that, likewise.
+pub(crate) fn norm_quantize(
+    x: &[f32],
+    norm: Norm<'_>,
+    near: &mut [f32],
+    q: &mut [i8],
+) -> Option<Affine> {
+    let near = near.get_mut(..x.len())?;
+    let fits = norm.gain.len() == x.len() && norm.bias.is_none_or(|bias| bias.len() == x.len());
+    let level = vectors().filter(|_| fits)?;
+    let mut affine = Affine::default();
+    // SAFETY: as above.
+    unsafe { rows::norm_quantize(level, x, norm, near, q, &mut affine) };
+    Some(affine)
 }
 
 /// [`rms_norm`](super::float::rms_norm), likewise; says whether it did it.

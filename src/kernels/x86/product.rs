@@ -155,15 +155,19 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
             }
             return;
         }
+        let most = match tokens.len() {
+            1 => I::BLOCKS_ALONE,
+            _ => I::BLOCKS,
+        };
         let mut panel = match plain {
-            true => Some(scratch::take(I::BLOCKS * BLOCK * stride)),
+            true => Some(scratch::take(most * BLOCK * stride)),
             false => None,
         };
         let panel = panel.as_mut().map(scratch::Scratch::start);
         let mut row = rows.start;
         while row < rows.end {
-            let blocks = match rows.end - row > (I::BLOCKS - 1) * BLOCK {
-                true => I::BLOCKS,
+            let blocks = match rows.end - row > (most - 1) * BLOCK {
+                true => most,
                 false => 1,
             };
             let end = rows.end.min(row + blocks * BLOCK);
@@ -181,8 +185,10 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
                 }
                 None => from,
             };
-            // The next panel comes into the cache while this one is in use.
-            let mut ahead = w.wrapping_add((row + blocks * BLOCK) * stride);
+            // The next panel comes into the cache while this one is in use: a block with each of the
+            // first tiles, then what is there already.
+            let next = w.wrapping_add((row + blocks * BLOCK) * stride);
+            let mut fetched = 0;
             let mut token = tokens.start;
             while token < tokens.end {
                 let count = I::TOKENS.min(tokens.end - token);
@@ -193,10 +199,13 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
                     pitch,
                     groups: stride / 4,
                     out: sums.0.as_mut_ptr(),
-                    ahead,
+                    ahead: match fetched < most {
+                        true => next.wrapping_add(fetched * BLOCK * stride),
+                        false => from,
+                    },
                 };
                 I::tile::<false>(blocks, count, &tile);
-                ahead = ahead.wrapping_add(BLOCK * stride);
+                fetched += 1;
                 for t in 0..count {
                     let shift = *shifts.as_ptr().add(token + t - tokens.start);
                     let sums = sums.0.as_ptr().add(t * blocks * BLOCK);

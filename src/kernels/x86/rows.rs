@@ -50,6 +50,63 @@ pub(super) unsafe fn greatest<I: Isa>(v: I::F, least: f32) -> f32 {
     if lane > least { lane } else { least }
 }
 
+/// A norm: [`float::rms_norm`] without a bias, [`float::layer_norm`] with one.
+#[derive(Clone, Copy)]
+pub(crate) struct Norm<'a> {
+    pub gain: &'a [f32],
+    pub bias: Option<&'a [f32]>,
+    pub eps: f32,
+}
+
+levels! {
+    pub(super) unsafe fn norm_quantize(x: &[f32], norm: Norm<'_>, near: &mut [f32], q: &mut [i8], affine: &mut Affine) = norm_quantize_by
+}
+
+/// Normalizes a row into `near`, as long as it, and quantizes that.
+#[inline(always)]
+unsafe fn norm_quantize_by<I: Isa>(
+    x: &[f32],
+    norm: Norm<'_>,
+    near: &mut [f32],
+    q: &mut [i8],
+    affine: &mut Affine,
+) {
+    // SAFETY: as in `values`.
+    unsafe {
+        let n = x.len() as f32;
+        let mean = match norm.bias {
+            Some(_) => sum::<I>(x) / n,
+            // x − 0 is x.
+            None => 0.0,
+        };
+        let variance = squares::<I>(x, mean) / n;
+        let inverse = I::splat(1.0 / math::sqrt(variance + norm.eps));
+        let mean = I::splat(mean);
+        let (mut low, mut high) = (I::splat(0.0), I::splat(0.0));
+        let mut at = 0;
+        while at < x.len() {
+            let mut v = I::mul(I::sub(values::<I>(x, at), mean), inverse);
+            v = I::mul(v, values::<I>(norm.gain, at));
+            if let Some(bias) = norm.bias {
+                v = I::add(v, values::<I>(bias, at));
+            }
+            if at + STEP > x.len() {
+                // What is past the end becomes zeros.
+                let mut copy = [0.0f32; STEP];
+                I::store(copy.as_mut_ptr(), v);
+                for past in copy.iter_mut().skip(x.len() - at) {
+                    *past = 0.0;
+                }
+                v = I::load(copy.as_ptr());
+            }
+            (low, high) = (I::min(v, low), I::max(v, high));
+            put::<I>(near, at, v);
+            at += STEP;
+        }
+        quantize_within::<I>(near, q, (low, high), affine);
+    }
+}
+
 levels! {
     pub(super) unsafe fn quantize(x: &[f32], q: &mut [i8], affine: &mut Affine) = quantize_by
 }
@@ -67,6 +124,20 @@ unsafe fn quantize_by<I: Isa>(x: &[f32], q: &mut [i8], affine: &mut Affine) {
             (low, high) = (I::min(v, low), I::max(v, high));
             at += STEP;
         }
+        quantize_within::<I>(x, q, (low, high), affine);
+    }
+}
+
+/// Quantizes a row whose values are within the lanes of `low` and `high`.
+#[inline(always)]
+unsafe fn quantize_within<I: Isa>(
+    x: &[f32],
+    q: &mut [i8],
+    (low, high): (I::F, I::F),
+    affine: &mut Affine,
+) {
+    // SAFETY: as in `values`; `q` is written within its length.
+    unsafe {
         let low = -greatest::<I>(I::sub(I::splat(0.0), low), 0.0);
         let high = greatest::<I>(high, 0.0);
         // 0 − low turned a low of +0 into one of −0, which the differences below do not show.
@@ -117,7 +188,20 @@ unsafe fn put_i8<I: Isa>(q: &mut [i8], at: usize, end: usize, v: I::S) {
 }
 
 levels! {
-    pub(super) unsafe fn symmetric(x: &[f32], q: &mut [i8], scale: &mut f32) = symmetric_by
+    pub(super) unsafe fn symmetric(x: &[f32], width: usize, q: &mut [i8], scales: &mut [f32])
+        = vectors_by
+}
+
+/// [`symmetric_by`] of each vector of `width` values.
+#[inline(always)]
+unsafe fn vectors_by<I: Isa>(x: &[f32], width: usize, q: &mut [i8], scales: &mut [f32]) {
+    let vectors = x
+        .chunks_exact(width.max(1))
+        .zip(q.chunks_exact_mut(width.max(1)));
+    for ((x, q), scale) in vectors.zip(scales) {
+        // SAFETY: the caller enabled the features.
+        unsafe { symmetric_by::<I>(x, q, scale) };
+    }
 }
 
 /// [`quantize_symmetric`](super::super::integer::quantize_symmetric).

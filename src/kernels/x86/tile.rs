@@ -2,13 +2,17 @@
 //! registers.
 
 use super::isa::Isa;
-use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use core::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 /// Rows of a block.
 pub(super) const BLOCK: usize = 16;
 
 /// Bytes of a group of a block: four of each of its rows.
 pub(super) const GROUP: usize = 4 * BLOCK;
+
+/// Bytes of each stream of weights that come into the cache ahead where there is one token, so that
+/// memory bounds the speed.
+const ALONE: usize = 2048;
 
 /// Most tokens and blocks that a tile has.
 pub(super) const MOST_TOKENS: usize = 6;
@@ -70,6 +74,10 @@ impl Tile {
                 }
                 let mut w = [I::zeros(); R];
                 for (w, from) in w.iter_mut().zip(from) {
+                    if T == 1 {
+                        let ahead = from.wrapping_add(group * GROUP + ALONE);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    }
                     *w = I::lanes(from.add(group * GROUP));
                 }
                 for (sums, x) in sums.iter_mut().zip(x) {
@@ -112,6 +120,8 @@ pub(super) unsafe fn row_sums<I: Isa>(
 ) {
     /// Rows whose sums are in registers.
     const ROWS: usize = 8;
+    /// Rows that come into the cache ahead: too many streams for the machine to foresee.
+    const AHEAD: usize = 16;
     let width = 4 * I::LANES;
     for half in 0..BLOCK / ROWS {
         // Rows that are not there are the last one again.
@@ -127,6 +137,7 @@ pub(super) unsafe fn row_sums<I: Isa>(
             while col + width <= stride {
                 let x = I::lanes(x.add(col));
                 for (lanes, w) in lanes.iter_mut().zip(w) {
+                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD * stride + col).cast());
                     *lanes = I::dot4_own(*lanes, I::flip(I::lanes(w.add(col))), x);
                 }
                 col += width;

@@ -38,6 +38,24 @@ fn f32_agrees_with_the_reference() {
 }
 
 #[test]
+fn threads_change_no_bit() {
+    let folder = folder();
+    let model = converted(&folder, "switch", "int8");
+    let (one, three) = (folder.path().join("one"), folder.path().join("three"));
+    let long = (5..60).map(|id| id.to_string()).collect::<Vec<_>>();
+    let long = long.join(",");
+    let logits = |out: &Path, threads: &str| {
+        let ids = ["--input-ids", &long, "--threads", threads];
+        palmtop(&[&["logits", arg(&model), "-o", arg(out)], &ids[..]].concat())
+    };
+    logits(&one, "1").ok();
+    logits(&three, "3").ok();
+    let read = |path| fs::read(path).expect("the output is there");
+    assert!(read(&one) == read(&three), "other bits");
+    logits(&one, "0").refused(2);
+}
+
+#[test]
 fn the_decoder_starts_by_itself() {
     let folder = folder();
     let model = converted(&folder, "switch", "int8");

@@ -72,13 +72,13 @@ pub fn run(args: &Args) -> Result<()> {
         None => WORDS.to_owned(),
     };
     let words: Vec<&str> = texts(&text).take(args.words).collect();
-    let model = emulate::palm_file(&args.model, args.weights)?;
     let limits = Limits {
         source: args.source,
         target: args.target,
         ..WORD_LIMITS
     };
     for &board in &args.boards {
+        let model = emulate::palm_file_for(&args.model, args.weights, Some(board.layout_target()))?;
         println!(
             "{}: {}",
             board.name(),
@@ -94,7 +94,22 @@ fn texts(file: &str) -> impl Iterator<Item = &str> {
         .map(|line| line.split_once('\t').map_or(line, |(text, _)| text))
 }
 
-/// Small models with odd shapes, int8 and f16: the host's ids, bits and arena bytes.
+/// Targets of `palmtop convert`: one for each layout.
+const TARGETS: [&str; 5] = ["any", "x86_64", "thumbv7em", "thumbv7m", "thumbv6m"];
+
+/// A small model in every layout, whether it is the board's or not: the host's ids and bits.
+pub fn layouts(board: Board, toolchain: &Toolchain) -> Result<String> {
+    let firmware = board.build(toolchain)?;
+    let folder = workspace::root().join("tests/fixtures/switch");
+    for target in TARGETS {
+        let model = emulate::palm_file_for(&folder, Weights::Int8, Some(target))?;
+        tiny_model(board, &firmware, &model).with_context(|| format!("laid out for {target}"))?;
+    }
+    Ok(format!("{} layouts equal", TARGETS.len()))
+}
+
+/// Small models with odd shapes, int8 in the board's layout and f16: the host's ids, bits and arena
+/// bytes.
 pub fn tiny_models(board: Board, toolchain: &Toolchain) -> Result<String> {
     let firmware = board.build(toolchain)?;
     let mut stack = 0;
@@ -103,7 +118,7 @@ pub fn tiny_models(board: Board, toolchain: &Toolchain) -> Result<String> {
         for weights in [Weights::Int8, Weights::F16] {
             let name = format!("{fixture}, {}", weights.name());
             let folder = workspace::root().join("tests/fixtures").join(fixture);
-            let model = emulate::palm_file(&folder, weights)?;
+            let model = emulate::palm_file_for(&folder, weights, Some(board.layout_target()))?;
             let report = tiny_model(board, &firmware, &model).with_context(|| name)?;
             stack = stack.max(report.stack_bytes);
             steps += report
@@ -179,7 +194,11 @@ fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<Report> {
 /// Words through the shipped model: the host's bits.
 pub fn same_bits(board: Board, toolchain: &Toolchain, words: usize) -> Result<String> {
     let words: Vec<&str> = WORDS.lines().take(words).collect();
-    let model = emulate::palm_file(&bench::shipped(), Weights::Int8)?;
+    let model = emulate::palm_file_for(
+        &bench::shipped(),
+        Weights::Int8,
+        Some(board.layout_target()),
+    )?;
     compare_texts(board, toolchain, &model, &words, WORD_LIMITS)
 }
 
@@ -191,7 +210,7 @@ pub fn tasks(board: Board, toolchain: &Toolchain, prompts: usize) -> Result<Stri
     let all: Vec<&str> = texts(&text).collect();
     let step = (all.len() / prompts.max(1)).max(1);
     let some: Vec<&str> = all.iter().copied().step_by(step).take(prompts).collect();
-    let model = emulate::palm_file(&folder, Weights::Int8)?;
+    let model = emulate::palm_file_for(&folder, Weights::Int8, Some(board.layout_target()))?;
     compare_texts(board, toolchain, &model, &some, TASK_LIMITS)
 }
 

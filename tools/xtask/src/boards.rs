@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use serde::Deserialize;
 
 use crate::process;
 use crate::toolchain::{self, Toolchain};
 use crate::workspace;
 
 /// An emulated board.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Board {
     /// Cortex-M0: microbit with enlarged memory.
     M0,

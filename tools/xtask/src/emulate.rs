@@ -167,7 +167,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(_) => args.board.build_paged(&toolchain)?,
         None => args.board.build(&toolchain)?,
     };
-    let model = palm_file(&args.model, args.weights)?;
+    let model = palm_file_for(&args.model, args.weights, Some(args.board.layout_target()))?;
     let limit = Duration::from_secs(args.timeout);
     let (report, logits) = start(args.board, &firmware, &model, &request, limit)?;
     if let Some(path) = &args.logits {

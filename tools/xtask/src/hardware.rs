@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
-use crate::emulate::grouped;
+use crate::boards::Board;
+use crate::emulate::{Input, Request, Source, grouped};
 use crate::toolchain::Toolchain;
 use crate::{elf, emulate, process, toolchain, workspace};
 
@@ -24,6 +25,10 @@ const LIMIT: Duration = Duration::from_secs(1200);
 pub struct Args {
     /// The boards, or `all`; without any, lists them.
     boards: Vec<String>,
+    /// First count anew, on the emulated core, the instructions of a token with which some boards'
+    /// firmware compares its cycles.
+    #[arg(long)]
+    forecast: bool,
 }
 
 /// The table `boards/boards.toml`.
@@ -39,6 +44,7 @@ pub struct Product {
     pub name: String,
     title: String,
     mcu: String,
+    class: Board,
     target: String,
     layout: String,
     flash: u64,
@@ -95,7 +101,11 @@ pub fn run(args: &Args) -> Result<()> {
     let toolchain = toolchain::find()?;
     let mut failed = Vec::new();
     for product in chosen {
-        match product.build(&toolchain) {
+        let forecast = match args.forecast && product.forecast_file().is_file() {
+            true => product.forecast(&toolchain),
+            false => Ok(()),
+        };
+        match forecast.and_then(|()| product.build(&toolchain)) {
             Ok(report) => println!("{report}"),
             Err(error) => {
                 eprintln!("{error:#}\n");
@@ -178,6 +188,37 @@ impl Product {
             }
         }
         Ok(fs::metadata(&to)?.len())
+    }
+
+    /// Where the board's firmware has its forecast from, if it compares cycles with one.
+    fn forecast_file(&self) -> PathBuf {
+        self.folder().join("src/forecast.in")
+    }
+
+    /// Counts the instructions of a token on the emulated core, and writes them down for the firmware.
+    fn forecast(&self, toolchain: &Toolchain) -> Result<()> {
+        let model = self.models.first().context("the board has no model")?;
+        self.convert(model)?;
+        let request = Request {
+            inputs: vec![Input {
+                source: Source::Text("microcontroller".into()),
+                forced: None,
+                logits: false,
+            }],
+            source: 32,
+            target: 48,
+            ..Request::default()
+        };
+        let firmware = self.class.build(toolchain)?;
+        let model = self.folder().join(&model.file);
+        let (report, _) = emulate::start(self.class, &firmware, &model, &request, LIMIT)?;
+        let run = report
+            .runs
+            .first()
+            .context("the emulator reported no run")?;
+        let number = grouped(run.instructions_per_token()).replace(',', "_");
+        fs::write(self.forecast_file(), number + "\n")?;
+        Ok(())
     }
 
     /// What a firmware and its models take.

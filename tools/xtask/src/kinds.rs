@@ -96,7 +96,7 @@ const NAMES: [(&[&str], u8); 31] = [
     (&["7kernels4math"], THROUGH),
     (&["7kernels5float3sum"], THROUGH),
     (&["7kernels6matmul"], 10),
-    (&["7kernels7integer3dot"], 10),
+    (&["7kernels7integer", "dot"], 10),
     (&["7kernels4int4"], 10),
     (&["7kernels5float3dot"], 10),
     (&["7kernels5float"], 14),

@@ -9,7 +9,7 @@ use palmtop::{Limits, Model, Route, RouteTrace, Stack};
 
 use crate::board_tests;
 use crate::boards::Board;
-use crate::emulate::{Request, Weights, grouped};
+use crate::emulate::{self, Request, Weights, grouped};
 use crate::host::Host;
 use crate::models::{self, SWITCH};
 use crate::toolchain::Toolchain;
@@ -32,6 +32,10 @@ pub fn models() -> Result<Vec<(&'static str, PathBuf)>> {
     };
     Ok(vec![
         ("one of 16, int8", switch(Weights::Int8)?),
+        ("one of 16, int8 as lanes", {
+            let folder = models::checkpoint("switch-loads", &SWITCH)?;
+            emulate::palm_file_for(&folder, Weights::Int8, Some(Board::M4f.layout_target()))?
+        }),
         ("one of 16, f16", switch(Weights::F16)?),
         ("one of 16, f32", switch(Weights::F32)?),
         ("two of 24, int8", two("two-int8", "int8")?),

@@ -63,12 +63,12 @@ enum Task {
     Experts(experts::Args),
     /// Build a board's firmware and print where it is.
     Firmware(boards::FirmwareArgs),
+    /// Build firmware for boards that one can buy, with the model, and print what of their memory it takes.
+    Boards(hardware::Args),
     /// Count instructions per multiply-accumulate on the emulated boards, for `palmtop inspect --board`.
     Instructions(instructions::Args),
     /// Build the example in C for the emulated M4F and pronounce words with it.
     C(c_example::Args),
-    /// Build firmware for boards that one can buy, with the model, and print what of their memory it takes.
-    Boards(hardware::Args),
     /// Flash of the any-model firmware by crate or module, and what the library's features take.
     Size(size::Args),
 }
@@ -82,9 +82,9 @@ fn main() -> ExitCode {
         Task::Bench(bench) => bench::run(&bench),
         Task::Experts(args) => experts::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
+        Task::Boards(args) => hardware::run(&args),
         Task::Instructions(args) => instructions::run(&args),
         Task::C(args) => c_example::run(&args),
-        Task::Boards(args) => hardware::run(&args),
         Task::Size(args) => size::run(&args),
     };
     match result {

@@ -60,11 +60,11 @@ pub fn run(args: &Args) -> Result<()> {
             .filter(|(program, _)| !process::runs(program))
             .map(|e| e.1),
     );
-    if !process::runs(C_COMPILER.0) {
-        wanted.push(C_COMPILER.1);
-    }
     if arm64::has_target() && !process::runs(arm64::EMULATOR.0) {
         wanted.push(arm64::EMULATOR.1);
+    }
+    if !process::runs(C_COMPILER.0) {
+        wanted.push(C_COMPILER.1);
     }
     if !BROWSERS.iter().any(|program| process::runs(program)) {
         wanted.extend(BROWSER_PACKAGES);
@@ -101,16 +101,6 @@ fn report() -> Result<()> {
             ));
         }
     }
-    if process::runs(C_COMPILER.0) {
-        println!("C        {}", C_COMPILER.0);
-    } else {
-        missing.push(format!(
-            "no {}, for the example in C. Debian and Ubuntu `apt-get install {}`, Fedora `dnf install \
-             arm-none-eabi-gcc-cs`, Arch `pacman -S arm-none-eabi-gcc`, macOS `brew install \
-             arm-none-eabi-gcc`",
-            C_COMPILER.0, C_COMPILER.1
-        ));
-    }
     match (arm64::has_target(), process::runs(arm64::EMULATOR.0)) {
         (true, true) => println!(
             "arm64    {}, emulated by {}",
@@ -129,6 +119,16 @@ fn report() -> Result<()> {
         false => println!(
             "linker   no {FLIP_LINK}: boards will be linked without it. `cargo install {FLIP_LINK}`"
         ),
+    }
+    if process::runs(C_COMPILER.0) {
+        println!("C        {}", C_COMPILER.0);
+    } else {
+        missing.push(format!(
+            "no {}, for the example in C. Debian and Ubuntu `apt-get install {}`, Fedora `dnf install \
+             arm-none-eabi-gcc-cs`, Arch `pacman -S arm-none-eabi-gcc`, macOS `brew install \
+             arm-none-eabi-gcc`",
+            C_COMPILER.0, C_COMPILER.1
+        ));
     }
     match BROWSERS.iter().find(|program| process::runs(program)) {
         Some(program) => println!("browser  {program}"),

@@ -261,6 +261,11 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             board_tests::tiny_models(board, toolchain)
         });
     }
+    for board in [Board::M0, Board::M3, Board::M4f, Board::M55] {
+        steps.step(&format!("every layout on {}", board.name()), || {
+            board_tests::layouts(board, toolchain)
+        });
+    }
     for board in [Board::M0, Board::M4f, Board::Rv32] {
         steps.step(&format!("bad input on {}", board.name()), || {
             board_tests::refusals(board, toolchain)

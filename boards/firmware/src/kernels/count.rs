@@ -105,6 +105,6 @@ fn one(
         scales: &x_scales,
         zeros: &zeros,
     };
-    let layer = count(&mut || int8_layer(&layer, quantized, tokens, &mut *out));
+    let layer = count(&mut || int8_layer(&layer, quantized, tokens, 0, &mut *out));
     [prepare, dots, layer]
 }

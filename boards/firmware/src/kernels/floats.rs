@@ -1,7 +1,8 @@
 //! Float rows against their portable twins, bit for bit: random numbers, tiny ones and zeros among
 //! them.
 
-use palmtop::kernels::{float, integer};
+use palmtop::kernels::matmul::{Form, Rows};
+use palmtop::kernels::{float, int4, integer};
 
 use super::products::signed;
 use super::random::Random;
@@ -87,6 +88,61 @@ pub fn bytes(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
                 what: "integer::dot of values, from addresses, kind",
                 shape: [count, shift_a, shift_b, kind, 0, 0],
             });
+        }
+        cases += 1;
+    }
+    Ok(cases)
+}
+
+/// Groups of four-bit weights, by the rule itself.
+pub fn int4(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
+    let mut random = Random::new(seed);
+    let mut cases = 0;
+    for pitch in (16..=160_usize).step_by(16) {
+        let groups = pitch.div_ceil(32);
+        let tokens = cases as usize % 16 + 1;
+        let bytes = &mut signed(bench.memory)[..16 * 160];
+        let kind = random.below(5);
+        random.bytes(kind, bytes);
+        let (mut packed, mut scales, mut zeros) = ([0; 16 * 5], [0; 5], [0; 16]);
+        for byte in &mut packed {
+            *byte = random.bits() as u8;
+        }
+        for scale in &mut scales {
+            *scale = random.half(kind % 3);
+        }
+        for zero in &mut zeros {
+            *zero = random.below(255) as i32 - 127;
+        }
+        let (packed, scales) = (&packed[..16 * groups], &scales[..groups]);
+        let rows = Rows {
+            bytes,
+            pitch,
+            form: Form::Bytes,
+        };
+        let mut got = [1.0; 16];
+        int4::dot_rows(rows, &zeros, packed, scales, &mut got[..tokens]);
+        for (row, got) in got[..tokens].iter().enumerate() {
+            let mut wanted = 0.0;
+            for (index, group) in packed.as_chunks().0.iter().enumerate() {
+                let (mut exact, weights) = (0, int4::unpack(group));
+                for (at, weight) in weights.iter().enumerate() {
+                    let col = 32 * index + at;
+                    let q = if col < pitch {
+                        bytes[row * pitch + col].into()
+                    } else {
+                        0
+                    };
+                    exact += q * i32::from(*weight) - zeros[row] * i32::from(*weight);
+                }
+                wanted += exact as f32 * float::widen(scales[index]);
+            }
+            if got.to_bits() != wanted.to_bits() {
+                return Err(Wrong {
+                    what: "int4::dot_rows of columns, rows, row, kind",
+                    shape: [pitch, tokens, row, kind, 0, 0],
+                });
+            }
         }
         cases += 1;
     }

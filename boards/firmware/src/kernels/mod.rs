@@ -65,7 +65,9 @@ pub fn run(
 
 /// Every check.
 fn check(bench: &mut Bench<'_>, seed: u32, out: &mut Console) -> Result<(), Stop> {
-    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 5] = [
+    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 7] = [
+        ("four-bit rows", floats::int4),
+        ("int8 layers", products::layers),
         ("dot products of bytes", floats::bytes),
         ("float rows", floats::rows),
         ("int8 products", products::random),

@@ -1,8 +1,10 @@
 //! int8 products: [`matmul::dots`] against [`matmul::portable`], in every layout.
 
+use palmtop::bench::{Int8, Quantized, int8_layer};
 use palmtop::kernels::matmul::{self, Form, Rows, Weights};
 use palmtop::kernels::{Layout, lanes};
 
+use super::floats::floats;
 use super::random::Random;
 use super::{Bench, Wrong};
 
@@ -51,7 +53,7 @@ pub fn long(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
         unsafe { core::slice::from_raw_parts(bench.file.as_ptr().cast::<i8>(), bench.file.len()) };
     let mut cases = 0;
     for layout in [Layout::Rows, Layout::Lanes4, Layout::Bytes8, Layout::Bytes4] {
-        for (stride, tokens) in [(65536, 1), (8192, 3), (2064, 5)] {
+        for (stride, tokens) in [(65536, 1), (32768, 1), (8192, 3), (2064, 5)] {
             // Twice for lanes, once more for the twin.
             if bench.memory.len() < stride * tokens * 3 + 4096 && stride > 8192 {
                 continue;
@@ -62,6 +64,107 @@ pub fn long(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
                 cases += 1;
             }
         }
+    }
+    Ok(cases)
+}
+
+/// Whole layers, whose outputs may have kernels of their own: f32(dot − zero · sum) · (scale of the
+/// token · scale of the row), then + bias.
+pub fn layers(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
+    let mut random = Random::new(seed);
+    let layout = matmul::native();
+    let form = Form::of(layout);
+    let mut cases = 0;
+    for case in 0..80 {
+        let (tokens, stride) = (case % 17 + 1, random.of(&[16, 48, 64]));
+        let rows = 1 + random.below(70);
+        let (packed, rest) = bench.memory.split_at_mut(80 * 64);
+        let packed = signed(packed);
+        pack(packed, layout, rows, stride, 0, &mut random);
+        let len = rows.next_multiple_of(layout.block()) * stride;
+        let weights = Weights::new(&packed[..len], stride, layout);
+        let (plain, rest) = rest.split_at_mut(stride * tokens);
+        let plain = signed(plain);
+        random.bytes(0, plain);
+        let (lanes, rest) = rest.split_at_mut(2 * 64 * 17);
+        let pitch = form.bytes(stride);
+        let lanes = &mut signed(lanes)[..pitch * tokens];
+        for (row, to) in plain
+            .chunks_exact(stride)
+            .zip(lanes.chunks_exact_mut(pitch))
+        {
+            to[pitch - stride..].copy_from_slice(row);
+            form.prepare(to);
+        }
+        let (wanted, rest) = floats(rest).split_at_mut(17 * 70);
+        let (out, rest) = rest.split_at_mut(17 * 70);
+        let (scales, bias) = rest.split_at_mut(70);
+        let (mut zeros, mut x_scales, mut sums) = ([0; 17], [0.0; 17], [0; 70]);
+        for value in scales[..rows].iter_mut().chain(&mut x_scales) {
+            *value = f32::from_bits(random.float(case / 3 % 2).to_bits() & 0x7FFF_FFFF);
+        }
+        let bias = &mut bias[..if case % 5 == 0 { 0 } else { rows }];
+        for value in bias.iter_mut() {
+            *value = random.float(0);
+        }
+        for zero in &mut zeros {
+            *zero = random.below(255) as i32 - 127;
+        }
+        for (row, sum) in sums[..rows].iter_mut().enumerate() {
+            let mut values = [0; 64];
+            weights.unpack(row, 0, &mut values[..stride]);
+            *sum = values.iter().map(|value| i32::from(*value)).sum();
+        }
+        for token in 0..tokens {
+            let x = Rows {
+                bytes: &plain[token * stride..],
+                pitch: stride,
+                form: Form::Bytes,
+            };
+            for row in 0..rows {
+                let mut dot = [0];
+                matmul::portable(&weights, row, 1, x, 1, &mut dot);
+                let exact = dot[0] - zeros[token] * sums[row];
+                let y = exact as f32 * (x_scales[token] * scales[row]);
+                let y = bias.get(row).map_or(y, |bias| y + bias);
+                let index = token * rows + row;
+                wanted[index] = y;
+                out[index] = random.float(0);
+                match case % 3 {
+                    0 => {}
+                    1 => wanted[index] = out[index] + y,
+                    _ => wanted[index] = out[index] * y,
+                }
+            }
+        }
+        for zero in &mut zeros {
+            *zero += form.offset();
+        }
+        let layer = Int8 {
+            weights,
+            rows,
+            scales: &scales[..rows],
+            sums: &sums[..rows],
+            bias,
+        };
+        let x = Quantized {
+            rows: Rows {
+                bytes: lanes,
+                pitch,
+                form,
+            },
+            scales: &x_scales[..tokens],
+            zeros: &zeros[..tokens],
+        };
+        int8_layer(&layer, x, tokens, case % 3, out);
+        let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+        if !out.iter().zip(&*wanted).take(rows * tokens).all(same) {
+            return Err(Wrong {
+                what: "a layer of rows, columns, tokens, case",
+                shape: [rows, stride, tokens, case, 0, 0],
+            });
+        }
+        cases += 1;
     }
     Ok(cases)
 }

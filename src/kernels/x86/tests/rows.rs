@@ -49,13 +49,21 @@ fn quantized_rows_are_the_portable_ones() {
             let bits = |affine: Affine| (affine.scale.to_bits(), affine.zero);
             assert_eq!((bits(got), &q), (bits(affine), &wanted), "{level:?} {x:?}");
         }
-        let (mut wanted, mut q) = (vec![0i8; x.len()], vec![7i8; x.len()]);
+        let (mut wanted, q) = (vec![0i8; x.len()], vec![7i8; x.len()]);
         let scale = integer::quantize_symmetric(&x, &mut wanted);
         for level in levels() {
-            let mut got = 9.0f32;
+            let mut got = [9.0f32; 2];
+            let (row, width) = ([x.clone(), x.clone()].concat(), x.len());
+            let mut q = [q.clone(), q.clone()].concat();
             // SAFETY: the machine has the level.
-            unsafe { rows::symmetric(level, &x, &mut q, &mut got) };
-            assert_eq!((got.to_bits(), &q), (scale.to_bits(), &wanted), "{level:?}");
+            unsafe { rows::symmetric(level, &row, width, &mut q, &mut got) };
+            for (got, q) in got.iter().zip(q.chunks(width)) {
+                assert_eq!(
+                    (got.to_bits(), q),
+                    (scale.to_bits(), &wanted[..]),
+                    "{level:?}"
+                );
+            }
         }
     }
 }
@@ -85,6 +93,22 @@ fn norms_are_the_portable_ones() {
             }
             assert_eq!(bits(&a), bits(&rms), "{level:?}");
             assert_eq!(bits(&b), bits(&layer), "{level:?}");
+            for (bias, eps, wanted) in [(None, 1e-6, &rms), (Some(&bias[..]), 1e-5, &layer)] {
+                let room = x.len().next_multiple_of(16);
+                let (mut near, mut q) = (vec![9.0; x.len()], vec![9i8; room]);
+                let (mut affine, mut of_wanted) = (Affine::default(), vec![0i8; room]);
+                let gain = &gain;
+                let norm = rows::Norm { gain, bias, eps };
+                // SAFETY: the machine has the level.
+                unsafe { rows::norm_quantize(level, &x, norm, &mut near, &mut q, &mut affine) };
+                assert_eq!(bits(&near), bits(wanted), "{level:?}");
+                assert_eq!(
+                    affine,
+                    integer::quantize(wanted, &mut of_wanted),
+                    "{level:?}"
+                );
+                assert_eq!(q, of_wanted, "{level:?}");
+            }
         }
     }
 }

@@ -1,0 +1,202 @@
+// Products of int8 matrices with Helium (Cortex-M55, M85): VMLADAVA multiplies sixteen pairs of bytes
+// and adds all products to a register with an even number.
+
+    .syntax unified
+    .thumb
+
+// Four rows by sixteen columns.
+    .macro PM_GEMV
+    vldrb.s8 q0, [r1], #16
+    vldrb.s8 q1, [r0], #16
+    vldrb.s8 q2, [r3], #16
+    vmladava.s8 r4, q0, q1
+    vldrb.s8 q3, [r5], #16
+    vmladava.s8 r6, q0, q2
+    vldrb.s8 q1, [r9], #16
+    vmladava.s8 r8, q0, q3
+    vmladava.s8 r10, q0, q1
+    .endm
+
+// palmtop_mve_gemv(w, x, sums, stride, blocks): `blocks` times four rows of `stride` bytes in order.
+    .section .text.palmtop_mve_gemv, "ax", %progbits
+    .global palmtop_mve_gemv
+    .type palmtop_mve_gemv, %function
+    .thumb_func
+    .balign 4
+palmtop_mve_gemv:
+    push {r4-r11, lr}
+    // r7 x, r11 stride, r12 quarters of its groups of 16 columns; [sp+36] blocks.
+    mov r7, r1
+    mov r11, r3
+    lsr r12, r3, #6
+    mov r9, r0
+1:  mov r0, r9
+    add r3, r0, r11
+    add r5, r3, r11
+    add r9, r5, r11
+    mov r1, r7
+    mov r4, #0
+    mov r6, #0
+    mov r8, #0
+    mov r10, #0
+    wls lr, r12, 3f
+2:  PM_GEMV
+    PM_GEMV
+    PM_GEMV
+    PM_GEMV
+    le lr, 2b
+3:  ubfx lr, r11, #4, #2
+    wls lr, lr, 4f
+5:  PM_GEMV
+    le lr, 5b
+4:  stmia r2!, {r4, r6, r8, r10}
+    ldr r4, [sp, #36]
+    subs r4, r4, #1
+    str r4, [sp, #36]
+    bne 1b
+    pop {r4-r11, pc}
+    .size palmtop_mve_gemv, . - palmtop_mve_gemv
+
+// palmtop_mve_near(w, near, groups, stride): copies sixteen bytes of each of four rows in turn.
+    .section .text.palmtop_mve_near, "ax", %progbits
+    .global palmtop_mve_near
+    .type palmtop_mve_near, %function
+    .thumb_func
+    .balign 4
+palmtop_mve_near:
+    push {r4, r5, r6, lr}
+    add r4, r0, r3
+    add r5, r4, r3
+    add r6, r5, r3
+    dls lr, r2
+1:  vldrb.8 q0, [r0], #16
+    vldrb.8 q1, [r4], #16
+    vldrb.8 q2, [r5], #16
+    vldrb.8 q3, [r6], #16
+    vstrb.8 q0, [r1], #16
+    vstrb.8 q1, [r1], #16
+    vstrb.8 q2, [r1], #16
+    vstrb.8 q3, [r1], #16
+    le lr, 1b
+    pop {r4, r5, r6, pc}
+    .size palmtop_mve_near, . - palmtop_mve_near
+
+// Four rows by two tokens by sixteen columns: r1 near weights, r3 and r5 activations.
+    .macro PM_GEMM
+    vldrb.s8 q2, [r3], #16
+    vldrb.s8 q0, [r1], #16
+    vldrb.s8 q3, [r5], #16
+    vmladava.s8 r0, q0, q2
+    vldrb.s8 q1, [r1], #16
+    vmladava.s8 r8, q0, q3
+    vmladava.s8 r2, q1, q2
+    vldrb.s8 q0, [r1], #16
+    vmladava.s8 r10, q1, q3
+    vmladava.s8 r4, q0, q2
+    vldrb.s8 q1, [r1], #16
+    vmladava.s8 r12, q0, q3
+    vmladava.s8 r6, q1, q2
+    vmladava.s8 lr, q1, q3
+    .endm
+
+// palmtop_mve_gemm(near, x, sums, groups, pitch, tokens): adds to the sums of four rows, `tokens` of
+// each, the products of near weights with rows of activations, `pitch` bytes from one to the next.
+    .section .text.palmtop_mve_gemm, "ax", %progbits
+    .global palmtop_mve_gemm
+    .type palmtop_mve_gemm, %function
+    .thumb_func
+    .balign 4
+palmtop_mve_gemm:
+    push {r0, r3-r11, lr}
+    // [sp] near, [sp+4] groups, [sp+44] pitch, [sp+48] tokens left. r3, r5 rows of activations, r9
+    // sums, r11 bytes from row to row of them.
+    mov r9, r2
+    ldr r11, [sp, #48]
+    ldr r4, [sp, #44]
+    mov r6, r3
+    mov r3, r1
+    add r5, r1, r4
+    sub r4, r4, r6, lsl #3
+    lsl r4, r4, #1
+    str r4, [sp, #44]
+    subs r4, r11, #2
+    lsl r11, r11, #2
+    blo 5f
+1:  str r4, [sp, #48]
+    add r1, r9, r11
+    ldrd r0, r8, [r9]
+    ldrd r2, r10, [r1]
+    add r1, r1, r11
+    ldrd r4, r12, [r1]
+    add r1, r1, r11
+    ldrd r6, lr, [r1]
+    ldrd r1, r7, [sp]
+    subs r7, r7, #4
+    blo 3f
+2:  PM_GEMM
+    PM_GEMM
+    PM_GEMM
+    PM_GEMM
+    subs r7, r7, #4
+    bhs 2b
+3:  adds r7, r7, #4
+    beq 4f
+6:  PM_GEMM
+    subs r7, r7, #1
+    bne 6b
+4:  add r1, r9, r11
+    strd r0, r8, [r9], #8
+    strd r2, r10, [r1]
+    add r1, r1, r11
+    strd r4, r12, [r1]
+    add r1, r1, r11
+    strd r6, lr, [r1]
+    ldrd r0, r4, [sp, #44]
+    add r3, r3, r0
+    add r5, r5, r0
+    subs r4, r4, #2
+    bhs 1b
+5:  cmn r4, #1
+    bne 8f
+    // One token more.
+    add r1, r9, r11
+    ldr r4, [r9]
+    ldr r6, [r1]
+    ldr r8, [r1, r11]
+    ldr r10, [r1, r11, lsl #1]
+    ldrd r0, r2, [sp]
+    dls lr, r2
+7:  vldrb.s8 q0, [r3], #16
+    vldrb.s8 q1, [r0], #16
+    vldrb.s8 q2, [r0], #16
+    vmladava.s8 r4, q0, q1
+    vldrb.s8 q3, [r0], #16
+    vmladava.s8 r6, q0, q2
+    vldrb.s8 q1, [r0], #16
+    vmladava.s8 r8, q0, q3
+    vmladava.s8 r10, q0, q1
+    le lr, 7b
+    str r4, [r9]
+    str r6, [r1]
+    str r8, [r1, r11]
+    str r10, [r1, r11, lsl #1]
+8:  pop {r0, r3-r11, pc}
+    .size palmtop_mve_gemm, . - palmtop_mve_gemm
+
+// palmtop_mve_dot(a, b, count): the sum of `count` products of signed bytes.
+    .section .text.palmtop_mve_dot, "ax", %progbits
+    .global palmtop_mve_dot
+    .type palmtop_mve_dot, %function
+    .thumb_func
+    .balign 4
+palmtop_mve_dot:
+    push {r4, lr}
+    mov r4, #0
+    wlstp.8 lr, r2, 2f
+1:  vldrb.s8 q0, [r0], #16
+    vldrb.s8 q1, [r1], #16
+    vmladava.s8 r4, q0, q1
+    letp lr, 1b
+2:  mov r0, r4
+    pop {r4, pc}
+    .size palmtop_mve_dot, . - palmtop_mve_dot
