@@ -1,6 +1,6 @@
 //! Threads that share the work of one kernel.
 //!
-//! A kernel cuts its work into parts that write to different places, and [`run`] has them done by
+//! A kernel cuts its work into parts that write to different places, and `run` has them done by
 //! the caller and by helpers that wait for nothing else. Which thread does a part changes no bit of it.
 //! Calls come every few microseconds, so helpers spin for a while before they sleep, and the caller
 //! waits only for helpers that have begun.
