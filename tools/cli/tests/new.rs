@@ -97,7 +97,7 @@ fn what_does_not_fit_is_refused_with_figures() {
         .refused(1)
         .says(&[
             "does not fit nRF52840-DK",
-            "1,198,",
+            " bytes of model",
             "65,536",
             "1,048,576",
             "--experts int4",
