@@ -252,6 +252,10 @@ fn more_than_needed_changes_nothing() {
 #[test]
 fn guards_hold_and_the_arena_is_used() {
     const LEAST: f64 = 0.97;
+    #[cfg(feature = "std")]
+    use palmtop::kernels::host;
+    #[cfg(feature = "std")]
+    let fastest = host::level();
     let mut least = (1.0f64, String::new());
     let fixtures = names().into_iter().flat_map(|name| {
         FORMATS.map(|weights| (format!("{name}, {weights}"), fixture(&name, weights)))
@@ -261,6 +265,14 @@ fn guards_hold_and_the_arena_is_used() {
         for (source, target) in [(1, 1), (5, 3), (33, 7), (12, 40), (64, 64)] {
             let limits = possible(&model, source, target);
             let what = format!("{name}, {}x{}", limits.source, limits.target);
+            // With the kernels of this machine the guards hold as well; vector code keeps scores in
+            // registers and leaves their room unused.
+            #[cfg(feature = "std")]
+            {
+                host::force(fastest);
+                crate::used(&model, limits, &what);
+                host::force(host::Level::Portable);
+            }
             let used = used(&model, limits, &what);
             assert!(used >= LEAST, "{what}: only {used:.4} of the bytes changed");
             if used < least.0 {
@@ -269,6 +281,8 @@ fn guards_hold_and_the_arena_is_used() {
         }
     }
     let (used, what) = least;
+    #[cfg(feature = "std")]
+    host::force(fastest);
     println!("least of an arena that is used: {used:.4} ({what})");
 }
 

@@ -234,15 +234,10 @@ fn crate_of(symbol: &str) -> &str {
 fn module_of(symbol: &str) -> &str {
     let name = crate_of(symbol);
     if name != "palmtop" {
-        // In assembly.
-        return if symbol.starts_with("palmtop_d") {
-            "palmtop::kernels (assembly)"
-        } else {
-            name
-        };
+        return name;
     }
     let Some(start) = symbol.find("palmtop::") else {
-        return name;
+        return "palmtop::kernels (assembly)";
     };
     let path = &symbol[start..];
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';

@@ -1,4 +1,4 @@
-//! `cargo bench -p palmtop --features std`: single kernels on this machine, each at every level of
+//! `cargo bench -p palmtop-bench`: single kernels on this machine, each at every level of
 //! vector instructions that it has, beside the machine's limits measured in the same run.
 //!
 //! At the end comes a table of the best rounds: of products of matrices with one token (GEMV) the
