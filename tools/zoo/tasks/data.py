@@ -28,15 +28,15 @@ TASKS = ("qa", "dialogue", "generation", "translation", "classification", "extra
 
 # Share of each kind among the supervised examples, in parts.
 MIX = {
-    "qa.capital": 5, "qa.currency": 4, "qa.language": 4, "qa.unknown": 4, "qa.context": 4,
+    "qa.capital": 4, "qa.currency": 4, "qa.language": 4, "qa.unknown": 4, "qa.context": 4,
     "dialogue.say": 2, "dialogue.slot": 6, "dialogue.book": 2,
-    "generation.count": 14, "generation.letters": 4, "generation.repeat": 6, "generation.pairs": 2,
-    "generation.calendar": 1, "generation.grow": 1,
-    "translation.name": 10, "translation.phrase": 2, "translation.number": 5,
-    "classification.intent": 7, "classification.sentiment": 10,
+    "generation.count": 18, "generation.letters": 7, "generation.repeat": 6, "generation.pairs": 2,
+    "generation.calendar": 2, "generation.grow": 2,
+    "translation.name": 10, "translation.phrase": 3, "translation.number": 8,
+    "classification.intent": 10, "classification.sentiment": 9,
     "extraction.slots": 12,
 }
-NOISE = {"qa": 0.25, "dialogue": 0.1, "translation": 0.1, "classification": 0.12}
+NOISE = {"qa": 0.4, "dialogue": 0.1, "translation": 0.1, "classification": 0.15}
 
 
 # ---------------------------------------------------------------- files
@@ -152,6 +152,24 @@ def made_up(rng, low=2, high=3):
     return word.capitalize()
 
 
+def unheard(rng, known):
+    """A name to copy letter by letter: made up, or one of `known` with a letter or two changed."""
+    if rng.random() < 0.35:
+        return made_up(rng)
+    if rng.random() < 0.5:
+        name = [*rng.choice(known).lower()]
+        for _ in range(rng.choice((1, 1, 2))):
+            i = rng.randrange(len(name))
+            if name[i] != " ":
+                name[i:i + rng.randrange(2)] = rng.choice("abcdefghijklmnoprstuvwy")
+        return "".join(name).capitalize()
+    name = ""
+    for _ in range(rng.randint(2, 3)):
+        name += (rng.choice(ONSET) if rng.random() < 0.8 else "") + rng.choice(VOWEL[:9])
+        name += rng.choice(("n", "r", "l", "s", "m", "t", "c", "d", "ll", "nn", "rt", "th", "lm")) if rng.random() < 0.4 else ""
+    return name.capitalize()
+
+
 def distance(a, b):
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
@@ -199,7 +217,10 @@ def word(name, rng, part="train", invent=0.0):
     if part == "test" and f"words.{name}.test" in T.words:
         return rng.choice(T.words[f"words.{name}.test"])
     if rng.random() < invent:
-        return made_up(rng)
+        while True:  # not by chance a name of the tests
+            new = unheard(rng, T.words[f"words.{name}"])
+            if new not in T.words.get(f"words.{name}.test", ()):
+                return new
     return rng.choice(T.words[f"words.{name}"])
 
 
@@ -298,7 +319,7 @@ def dialogue_say(rng, part, noise):
     return fill(said, {}, rng, noise), [answer]
 
 
-SLOT_WORDS = {"name": ("person", 0.5), "city": ("city", 0.5), "pet": ("person", 0.5), "color": ("color", 0.0)}
+SLOT_WORDS = {"name": ("person", 0.6), "city": ("city", 0.6), "pet": ("person", 0.6), "color": ("color", 0.0)}
 
 
 def dialogue_slot(rng, part, noise):
@@ -338,18 +359,20 @@ def series(shown, following):
 def generation(kind, rng, part, noise):
     """Tests show four items of a series, training three to six."""
     wording = T.pick("pattern", part, rng)[1]
-    n = rng.choice((3, 4, 4, 4, 5, 6)) if part == "train" else 4
+    train = part == "train"
+    n = rng.choice((3, 4, 4, 4, 5, 6)) if train else 4
     if kind == "count":
         def make():
-            step = rng.randint(1, 12)
-            start = rng.randint(0, 150)
+            wide = train and rng.random() < 0.3  # a wider range, so that sums are learnt, not a list of them
+            step = rng.randint(1, 20 if wide else 12)
+            start = rng.randint(0, 300 if wide else 150)
             return start, (step if rng.random() < 0.6 or start < (n + 2) * step else -step)
         start, step = pick_value(make, part)
         items = [start + step * i for i in range(n + 3)]
         text = series(items[:n], items[n:])
     elif kind == "letters":
         def make():
-            step = rng.choice((1, 1, 2, 2, 3, -1, -2))
+            step = rng.choice((1, 1, 2, 2, 3, -1, -2, *((-1, -2, -3) if train else ())))
             while (n + 2) * abs(step) > 25:
                 step = rng.choice((1, -1, 2, -2))
             return rng.randrange(max(0, -(n + 2) * step), min(26, 26 - (n + 2) * step)), step
@@ -399,7 +422,14 @@ def translation_phrase(rng, part, noise):
 
 
 def translation_number(rng, part, noise):
-    n = pick_value(lambda: rng.randrange(10 ** rng.choice((2, 3, 3, 4, 4, 4))), part)
+    def make():
+        if part != "train":
+            return rng.randrange(10 ** rng.choice((2, 3, 3, 4, 4, 4)))
+        digits = [rng.choice("0123456789") for _ in range(rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 4, 4)))]
+        if rng.random() < 0.25:  # more zeros inside than chance gives
+            digits[rng.randrange(len(digits))] = "0"
+        return int("".join(digits))
+    n = pick_value(make, part)
     return fill(T.pick("number", part, rng)[1], {"n": str(n)}, rng, noise), [in_words(n)]
 
 
@@ -409,7 +439,7 @@ def said_values(template, rng, part):
         if k == "time":
             return a_time(rng, part)[0]
         k = {"P": "good", "N": "bad", "s": "subject", "S": "whose"}.get(k, k)
-        return word(k, rng, part, 0.3 if k in ("person", "city") else 0)
+        return word(k, rng, part, 0.4 if k in ("person", "city") else 0)
     return re.sub(r"\{(\w+)\}", one, template)
 
 
@@ -451,7 +481,7 @@ def extraction(rng, part, noise):
         if k in ("date", "time", "count"):
             text, value = a_date(rng, part) if k == "date" else a_time(rng, part) if k == "time" else people(rng)
         else:
-            text = value = word({"from": "city", "to": "city"}.get(k, k), rng, part, 0.0 if k == "item" else 0.5)
+            text = value = word({"from": "city", "to": "city"}.get(k, k), rng, part, 0.0 if k == "item" else 0.6)
         found.append(f"{k}={value}")
         return text
     said = re.sub(r"\{(\w+)\}", one, said)
