@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from . import fast
 from .model import PalmMoe
+from .muon import orthogonal
 
 BASE = dict(vocab_size=50, d_model=64, num_heads=4, num_kv_heads=1, head_dim=32,
             num_encoder_layers=3, num_decoder_layers=2, d_ff=64, num_experts=4,
@@ -73,8 +74,18 @@ def gradients(model, src, tgt, mask, keep):
     return low, cosine[low], off, ratio[off]
 
 
+def singular_values():
+    """Smallest and largest singular value of what Muon applies: about one."""
+    torch.manual_seed(3)
+    both = torch.cat([torch.linalg.svdvals(orthogonal(torch.randn(4, *shape), 5)).flatten()
+                      for shape in ((64, 64), (32, 128), (128, 64))])
+    return float(both.quantile(0.05)), float(both.max())
+
+
 def main():
-    bad = False
+    low, high = singular_values()
+    print(f"Muon: singular values from {low:.2f} (19 of 20) to {high:.2f}")
+    bad = not (low > 0.3 and high < 1.5)
     for name, extra in CASES.items():
         torch.manual_seed(3)
         model = PalmMoe(dict(BASE, **extra)).eval()

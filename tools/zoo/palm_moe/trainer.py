@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from . import fast
 from .export import folder, replace
 from .model import PalmMoe
+from .muon import Muon
 
 
 def options(p):
@@ -28,6 +29,8 @@ def options(p):
     p.add_argument("--minutes", type=float, default=120,
                    help="time of the whole run, earlier parts of it included (default: 120)")
     p.add_argument("--until", metavar="HH:MM", help="end at this time of day instead")
+    p.add_argument("--follow", metavar="OUT",
+                   help="take schedule, examples and their number from the run in OUT, which may still go on")
     p.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
     p.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default: 2e-3)")
     p.add_argument("--dropout", type=float, default=0.1)
@@ -43,6 +46,8 @@ def options(p):
                    help="minutes between checkpoints (default: 3)")
     p.add_argument("--eval-every", type=float, default=6, metavar="MIN",
                    help="minutes between dev scores (default: 6)")
+    p.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw",
+                   help="muon: Muon for the matrices, AdamW for embedding, routers and norms")
     p.add_argument("--plain", action="store_true", help="plain PyTorch in float32: no fused kernels")
 
 
@@ -57,6 +62,26 @@ def learning_rate(peak, done):
     """Warm-up over the first 2 % of the time, then cosine decay to zero at `done` = 1."""
     done = min(max(done, 0.0), 1.0)
     return peak * min(1.0, 0.02 + done / 0.02) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Schedule:
+    """schedule.tsv of a run: at the beginning of each epoch its number, the step and `done`."""
+
+    def __init__(self, out):
+        self.path = Path(out) / "schedule.tsv"
+
+    def add(self, epoch, step, done):
+        with open(self.path, "a") as f:
+            f.write(f"{epoch}\t{step}\t{done:.6f}\n")
+
+    def span(self, epoch):
+        """((step, done), (step, done)) at both ends of an epoch, once the other run is past it."""
+        while True:
+            lines = self.path.read_text().splitlines() if self.path.exists() else []
+            at = {int(e): (int(step), float(done)) for e, step, done in (line.split("\t") for line in lines)}
+            if epoch + 1 in at:
+                return at[epoch], at[epoch + 1]
+            time.sleep(2)
 
 
 class Trainer:
@@ -82,10 +107,15 @@ class Trainer:
         self.cfg = self.model.cfg
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.params = list(self.model.parameters())
-        self.opt = torch.optim.AdamW(
-            [{"params": [p for p in self.params if p.dim() > 1], "weight_decay": args.decay},
-             {"params": [p for p in self.params if p.dim() == 1], "weight_decay": 0.0}],
-            lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=True)
+        inner = {n: p for n, p in self.model.named_parameters() if args.optimizer == "muon"
+                 and p.dim() == 2 and n != "shared.weight" and "router" not in n}
+        rest = [p for n, p in self.model.named_parameters() if n not in inner]
+        self.opts = [torch.optim.AdamW(
+            [{"params": [p for p in rest if p.dim() > 1], "weight_decay": args.decay},
+             {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0}],
+            lr=args.lr, betas=(0.9, 0.98), eps=1e-9, fused=True)]
+        if inner:
+            self.opts.append(Muon(inner.values(), args.lr, weight_decay=args.decay))
         self.state = {"step": 0, "epoch": 0, "next": 0, "elapsed": 0.0}
         if args.resume:
             saved = torch.load(self.file, weights_only=True)
@@ -93,9 +123,8 @@ class Trainer:
                 raise SystemExit("the checkpoint was made with another configuration")
             self.model.load_state_dict(saved["model"])
             self.ema.load_state_dict(saved["ema"])
-            self.opt.load_state_dict(saved["optimizer"])
-            for group, decay in zip(self.opt.param_groups, (args.decay, 0.0)):
-                group["weight_decay"] = decay
+            for opt, state in zip(self.opts, saved["optimizers"], strict=True):
+                opt.load_state_dict(state)
             self.state = saved["state"]
         fused = not args.plain and fast.usable(self.cfg)
         self.forward = fast.forward if fused else fast.plain
@@ -120,9 +149,10 @@ class Trainer:
         if math.isfinite(norm):
             if norm > 1:
                 torch._foreach_mul_(grads, 1 / norm)
-            for group in self.opt.param_groups:
-                group["lr"] = learning_rate(self.args.lr, done)
-            self.opt.step()
+            for opt in self.opts:
+                for group in opt.param_groups:
+                    group["lr"] = learning_rate(self.args.lr, done)
+                opt.step()
         self.state["step"] += 1
         decay = min(self.args.ema, (1 + self.state["step"]) / (10 + self.state["step"]))
         torch._foreach_lerp_(list(self.ema.parameters()), [p.detach() for p in self.params],
@@ -132,14 +162,14 @@ class Trainer:
     def save(self):
         replace(self.file, lambda path: torch.save(
             {"model": self.model.state_dict(), "ema": self.ema.state_dict(),
-             "optimizer": self.opt.state_dict(), "state": dict(self.state), "config": self.cfg,
+             "optimizers": [o.state_dict() for o in self.opts], "state": dict(self.state), "config": self.cfg,
              "export": self.export}, path))
 
     def score(self, evaluate, train_loss):
         """A line of curve.tsv, which is also printed."""
         row = {"step": self.state["step"], "epoch": f"{self.position:.2f}",
                "minutes": f"{self.state['elapsed'] / 60:.1f}",
-               "lr": f"{self.opt.param_groups[0]['lr']:.2e}", "train_loss": f"{train_loss:.4f}",
+               "lr": f"{self.opts[0].param_groups[0]['lr']:.2e}", "train_loss": f"{train_loss:.4f}",
                **{k: f"{v:.4g}" if isinstance(v, float) else v
                   for k, v in evaluate(self.ema).items()}}
         curve = self.out / "curve.tsv"
@@ -154,25 +184,36 @@ class Trainer:
         left = seconds_until(args.until) if args.until else args.minutes * 60 - state["elapsed"]
         began = time.monotonic() - state["elapsed"]
         budget = state["elapsed"] + left
+        ahead = Schedule(args.follow) if args.follow else None
+        mine = Schedule(self.out)
         saved = shown = scored = time.monotonic()
         total = count = recent = tokens = 0
-        done = state["elapsed"] / budget
-        while done < 1:
+        self.done = state["elapsed"] / budget if not ahead else 0.0
+        while self.done < 1:
+            if ahead:
+                now = time.monotonic()
+                (first, low), (last, high) = ahead.span(state["epoch"])
+                began += time.monotonic() - now     # waiting is no training
+                self.done = low
+            if not state["next"]:
+                mine.add(state["epoch"], state["step"], self.done)
             order = epoch(args.seed * 1000 + state["epoch"])
             # Random numbers follow from the position, so a resumed run needs no saved state.
             torch.manual_seed((args.seed * 1000 + state["epoch"]) * 100000 + state["next"])
-            while state["next"] < len(order) and done < 1:
+            while state["next"] < len(order) and self.done < 1:
                 batch = collate(order[state["next"]])
-                ce = self.step(batch, done)
+                if ahead:
+                    self.done = low + (high - low) * (state["step"] - first) / (last - first)
+                ce = self.step(batch, self.done)
                 state["next"] += 1
                 now = time.monotonic()
                 state["elapsed"] = now - began
-                done = state["elapsed"] / budget
+                self.done = state["elapsed"] / budget if not ahead else high if state["step"] == last else self.done
                 self.position = state["epoch"] + state["next"] / len(order)
                 total, count = total + ce, count + 1
                 recent, tokens = recent + 1, tokens + batch[0].numel() + batch[1].numel()
                 if now - shown > 60:
-                    print(f"{state['elapsed'] / 60:.1f} of {budget / 60:.1f} min  step "
+                    print(f"{state['elapsed'] / 60:.1f} min  {100 * self.done:.1f} %  step "
                           f"{state['step']}  epoch {self.position:.2f}  loss {total / count:.4f}  "
                           f"{recent / (now - shown):.1f} steps/s  {tokens / (now - shown):.0f} "
                           "tokens/s", flush=True)
@@ -186,6 +227,7 @@ class Trainer:
                     scored = time.monotonic()
             if state["next"] >= len(order):
                 state["epoch"], state["next"] = state["epoch"] + 1, 0
+        mine.add(state["epoch"] + (state["next"] > 0), state["step"], 1.0)
         self.save()
         self.score(evaluate, total / max(1, count))
 

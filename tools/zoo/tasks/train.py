@@ -3,7 +3,8 @@
 
     python train.py --minutes 100 --out my-model            # span denoising, then the six tasks
     python train.py --resume --minutes 100 --out my-model   # go on after a stop
-    python train.py --dense --minutes 60 --out my-dense     # dense, with equal active MACs
+    python train.py --dense --follow my-model --out my-dense   # dense, with equal active MACs: same
+                                                            # examples, same schedule, beside it or later
     python train.py --mix mix.json ...                      # other shares: {"qa.capital": 7, ...}
 
 The clock decides: the first --stage1 part of the time is span denoising, and the learning rate
@@ -117,8 +118,7 @@ def main():
         mix = dict(data.MIX)
         if args.mix and os.path.exists(args.mix):
             mix.update(json.loads(Path(args.mix).read_text()))
-        left = trainer.seconds_until(args.until) if args.until else args.minutes * 60 - run.state["elapsed"]
-        masked = run.state["elapsed"] < args.stage1 * (run.state["elapsed"] + left)
+        masked = run.done < args.stage1
         make = data.denoising_chunk if masked else data.chunk
         # What was trained on: examples by stage, with the mix in use.
         log = json.loads(counts.read_text()) if counts.exists() else []
