@@ -102,6 +102,20 @@ fn by_block(
             first = first.saturating_add(step);
             continue;
         }
+        if count > 1 {
+            finish(matrix, (first, rows), x, tokens.clone(), &mut all);
+            for (index, token) in tokens.clone().enumerate() {
+                let (target, gate) = output.target(token);
+                let finished = Finished {
+                    values: all.get(index..).unwrap_or_default(),
+                    step: count,
+                };
+                let out = output.row(target, first, rows);
+                finished.put(out, how.op, how.factor, gate.map(Single));
+            }
+            first = first.saturating_add(step);
+            continue;
+        }
         for (index, token) in tokens.clone().enumerate() {
             let (target, gate) = output.target(token);
             let values = Dequantized {
@@ -118,6 +132,74 @@ fn by_block(
             put(&values, output.row(target, first, rows));
         }
         first = first.saturating_add(step);
+    }
+}
+
+/// Makes outputs of the products of several tokens, in their place and as bits: what a row has, which
+/// may lie in slow flash, is read once.
+#[inline(never)]
+fn finish(
+    matrix: &Int8<'_>,
+    (first, rows): (usize, usize),
+    x: &Quantized<'_>,
+    tokens: Range<usize>,
+    dots: &mut [i32],
+) {
+    let scales = part(x.scales, tokens.start, tokens.len());
+    let zeros = part(x.zeros, tokens.start, tokens.len());
+    let of_rows = dots.chunks_exact_mut(tokens.len().max(1)).take(rows);
+    for (row, dots) in (first..).zip(of_rows) {
+        let scale = Single(matrix.scales.get(row).copied().unwrap_or(0.0));
+        let sum = matrix.sums.get(row).copied().unwrap_or(0);
+        let bias = matrix.bias.get(row).copied().map(Single);
+        for (dot, (x_scale, zero)) in dots.iter_mut().zip(scales.iter().zip(zeros)) {
+            let exact = dot.wrapping_sub(zero.wrapping_mul(sum));
+            let y = dequantized(exact, Single(*x_scale).times(scale));
+            *dot = bias.map_or(y, |bias| y.plus(bias)).0.to_bits() as i32;
+        }
+    }
+}
+
+/// exact · scale.
+#[inline(always)]
+fn dequantized(exact: i32, scale: Single) -> Single {
+    if soft::USED {
+        Single(soft::scaled(exact, Factor::new(scale.0)))
+    } else {
+        Single(exact as f32) * scale
+    }
+}
+
+/// The outputs of a token, as [`finish`] leaves them.
+struct Finished<'a> {
+    /// Every `step`-th is of this token.
+    values: &'a [i32],
+    step: usize,
+}
+
+impl Finished<'_> {
+    #[inline(never)]
+    fn put(&self, out: &mut [f32], op: Op, factor: Option<f32>, gate: Option<Single>) {
+        match (op, factor, gate) {
+            (Op::Store, None, None) => self.each(out, |_, y| y),
+            (Op::Add, None, None) => self.each(out, Single::plus),
+            (Op::Add, None, Some(gate)) => self.each(out, |out, y| out.plus(y.times(gate))),
+            _ => self.each(out, |out, y| {
+                joined(op, out, gated(y, factor, gate.map(|gate| gate.0)))
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn each(&self, out: &mut [f32], join: impl Fn(Single, Single) -> Single) {
+        let mut at = 0;
+        for out in out {
+            let Some(bits) = self.values.get(at) else {
+                break;
+            };
+            at = at.wrapping_add(self.step);
+            *out = join(Single(*out), Single(f32::from_bits(*bits as u32))).0;
+        }
     }
 }
 
@@ -201,11 +283,7 @@ impl Dequantized<'_> {
             at = at.wrapping_add(self.step);
             let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
             let scale = x_scale.times(Single(*scale));
-            let y = if soft::USED {
-                Single(soft::scaled(exact, Factor::new(scale.0)))
-            } else {
-                Single(exact as f32) * scale
-            };
+            let y = dequantized(exact, scale);
             *out = join(Single(*out), y).0;
         }
     }
