@@ -111,7 +111,7 @@ fn by_block(
                     step: count,
                 };
                 let out = output.row(target, first, rows);
-                finished.put(out, how.op, how.factor, gate.map(Single));
+                finished.put(out, how.op, how.factor, gate);
             }
             first = first.saturating_add(step);
             continue;
@@ -179,26 +179,17 @@ struct Finished<'a> {
 
 impl Finished<'_> {
     #[inline(never)]
-    fn put(&self, out: &mut [f32], op: Op, factor: Option<f32>, gate: Option<Single>) {
-        match (op, factor, gate) {
-            (Op::Store, None, None) => self.each(out, |_, y| y),
-            (Op::Add, None, None) => self.each(out, Single::plus),
-            (Op::Add, None, Some(gate)) => self.each(out, |out, y| out.plus(y.times(gate))),
-            _ => self.each(out, |out, y| {
-                joined(op, out, gated(y, factor, gate.map(|gate| gate.0)))
-            }),
-        }
-    }
-
-    #[inline(always)]
-    fn each(&self, out: &mut [f32], join: impl Fn(Single, Single) -> Single) {
+    fn put(&self, out: &mut [f32], op: Op, factor: Option<f32>, gate: Option<f32>) {
+        // One loop for all cases: flash is dear where floats are emulated, and a case costs little
+        // beside an output.
         let mut at = 0;
         for out in out {
             let Some(bits) = self.values.get(at) else {
                 break;
             };
             at = at.wrapping_add(self.step);
-            *out = join(Single(*out), Single(f32::from_bits(*bits as u32))).0;
+            let y = gated(Single(f32::from_bits(*bits as u32)), factor, gate);
+            *out = joined(op, Single(*out), y).0;
         }
     }
 }
@@ -234,8 +225,8 @@ impl How<'_> {
             (_, false, _, _) if cfg!(fpu) => put,
             (Op::Store, false, _, []) => store,
             (Op::Add, false, _, []) => add,
-            (Op::Multiply, false, _, []) => multiply,
-            (Op::Add, true, None, []) => add_gated,
+            // Where floats are emulated each loop more is flash.
+            (Op::Add, true, None, []) if cfg!(fpu) => add_gated,
             _ => put,
         }
     }
@@ -247,10 +238,6 @@ fn store(values: &Dequantized<'_>, out: &mut [f32]) {
 
 fn add(values: &Dequantized<'_>, out: &mut [f32]) {
     values.each(out, Single::plus);
-}
-
-fn multiply(values: &Dequantized<'_>, out: &mut [f32]) {
-    values.each(out, Single::times);
 }
 
 fn add_gated(values: &Dequantized<'_>, out: &mut [f32]) {
