@@ -66,6 +66,27 @@ pub(super) trait Floats: Copy {
     unsafe fn store8(to: *mut f32, sum: Self::E);
 }
 
+/// The same intrinsic of each of two or four parts.
+macro_rules! parts {
+    (2, $f:expr, $a:ident) => {
+        [$f($a[0]), $f($a[1])]
+    };
+    (2, $f:expr, $a:ident, $b:ident) => {
+        [$f($a[0], $b[0]), $f($a[1], $b[1])]
+    };
+    (4, $f:expr, $a:ident) => {
+        [$f($a[0]), $f($a[1]), $f($a[2]), $f($a[3])]
+    };
+    (4, $f:expr, $a:ident, $b:ident) => {
+        [
+            $f($a[0], $b[0]),
+            $f($a[1], $b[1]),
+            $f($a[2], $b[2]),
+            $f($a[3], $b[3]),
+        ]
+    };
+}
+
 /// The greatest of eight lanes.
 #[inline(always)]
 unsafe fn greatest_of_256(v: __m256) -> f32 {
@@ -252,27 +273,27 @@ macro_rules! of_256 {
             }
             #[inline(always)]
             unsafe fn add(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-                unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_add_ps, a, b) }
             }
             #[inline(always)]
             unsafe fn sub(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-                unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_sub_ps, a, b) }
             }
             #[inline(always)]
             unsafe fn mul(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-                unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_mul_ps, a, b) }
             }
             #[inline(always)]
             unsafe fn div(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-                unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_div_ps, a, b) }
             }
             #[inline(always)]
             unsafe fn min(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-                unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_min_ps, a, b) }
             }
             #[inline(always)]
             unsafe fn max(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
-                unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_max_ps, a, b) }
             }
             #[inline(always)]
             unsafe fn gt(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
@@ -303,11 +324,11 @@ macro_rules! of_256 {
             }
             #[inline(always)]
             unsafe fn bits(a: [__m256; 2]) -> [__m256i; 2] {
-                unsafe { [_mm256_castps_si256(a[0]), _mm256_castps_si256(a[1])] }
+                unsafe { parts!(2, _mm256_castps_si256, a) }
             }
             #[inline(always)]
             unsafe fn float(a: [__m256i; 2]) -> [__m256; 2] {
-                unsafe { [_mm256_castsi256_ps(a[0]), _mm256_castsi256_ps(a[1])] }
+                unsafe { parts!(2, _mm256_castsi256_ps, a) }
             }
             #[inline(always)]
             unsafe fn load_i32(from: *const i32) -> [__m256i; 2] {
@@ -324,40 +345,35 @@ macro_rules! of_256 {
             }
             #[inline(always)]
             unsafe fn add_i32(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-                unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_add_epi32, a, b) }
             }
             #[inline(always)]
             unsafe fn sub_i32(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-                unsafe { [_mm256_sub_epi32(a[0], b[0]), _mm256_sub_epi32(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_sub_epi32, a, b) }
             }
             #[inline(always)]
             unsafe fn mul_i32(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-                unsafe {
-                    [
-                        _mm256_mullo_epi32(a[0], b[0]),
-                        _mm256_mullo_epi32(a[1], b[1]),
-                    ]
-                }
+                unsafe { parts!(2, _mm256_mullo_epi32, a, b) }
             }
             #[inline(always)]
             unsafe fn max_i32(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-                unsafe { [_mm256_max_epi32(a[0], b[0]), _mm256_max_epi32(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_max_epi32, a, b) }
             }
             #[inline(always)]
             unsafe fn and(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-                unsafe { [_mm256_and_si256(a[0], b[0]), _mm256_and_si256(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_and_si256, a, b) }
             }
             #[inline(always)]
             unsafe fn or(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-                unsafe { [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])] }
+                unsafe { parts!(2, _mm256_or_si256, a, b) }
             }
             #[inline(always)]
             unsafe fn shift23(a: [__m256i; 2]) -> [__m256i; 2] {
-                unsafe { [_mm256_slli_epi32::<23>(a[0]), _mm256_slli_epi32::<23>(a[1])] }
+                unsafe { parts!(2, _mm256_slli_epi32::<23>, a) }
             }
             #[inline(always)]
             unsafe fn convert(a: [__m256i; 2]) -> [__m256; 2] {
-                unsafe { [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])] }
+                unsafe { parts!(2, _mm256_cvtepi32_ps, a) }
             }
             #[inline(always)]
             unsafe fn round(a: [__m256; 2]) -> [__m256i; 2] {
@@ -455,80 +471,31 @@ impl Floats for Sse41 {
     }
     #[inline(always)]
     unsafe fn add(a: [__m128; 4], b: [__m128; 4]) -> [__m128; 4] {
-        unsafe {
-            [
-                _mm_add_ps(a[0], b[0]),
-                _mm_add_ps(a[1], b[1]),
-                _mm_add_ps(a[2], b[2]),
-                _mm_add_ps(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_add_ps, a, b) }
     }
     #[inline(always)]
     unsafe fn sub(a: [__m128; 4], b: [__m128; 4]) -> [__m128; 4] {
-        unsafe {
-            [
-                _mm_sub_ps(a[0], b[0]),
-                _mm_sub_ps(a[1], b[1]),
-                _mm_sub_ps(a[2], b[2]),
-                _mm_sub_ps(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_sub_ps, a, b) }
     }
     #[inline(always)]
     unsafe fn mul(a: [__m128; 4], b: [__m128; 4]) -> [__m128; 4] {
-        unsafe {
-            [
-                _mm_mul_ps(a[0], b[0]),
-                _mm_mul_ps(a[1], b[1]),
-                _mm_mul_ps(a[2], b[2]),
-                _mm_mul_ps(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_mul_ps, a, b) }
     }
     #[inline(always)]
     unsafe fn div(a: [__m128; 4], b: [__m128; 4]) -> [__m128; 4] {
-        unsafe {
-            [
-                _mm_div_ps(a[0], b[0]),
-                _mm_div_ps(a[1], b[1]),
-                _mm_div_ps(a[2], b[2]),
-                _mm_div_ps(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_div_ps, a, b) }
     }
     #[inline(always)]
     unsafe fn min(a: [__m128; 4], b: [__m128; 4]) -> [__m128; 4] {
-        unsafe {
-            [
-                _mm_min_ps(a[0], b[0]),
-                _mm_min_ps(a[1], b[1]),
-                _mm_min_ps(a[2], b[2]),
-                _mm_min_ps(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_min_ps, a, b) }
     }
     #[inline(always)]
     unsafe fn max(a: [__m128; 4], b: [__m128; 4]) -> [__m128; 4] {
-        unsafe {
-            [
-                _mm_max_ps(a[0], b[0]),
-                _mm_max_ps(a[1], b[1]),
-                _mm_max_ps(a[2], b[2]),
-                _mm_max_ps(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_max_ps, a, b) }
     }
     #[inline(always)]
     unsafe fn gt(a: [__m128; 4], b: [__m128; 4]) -> [__m128; 4] {
-        unsafe {
-            [
-                _mm_cmpgt_ps(a[0], b[0]),
-                _mm_cmpgt_ps(a[1], b[1]),
-                _mm_cmpgt_ps(a[2], b[2]),
-                _mm_cmpgt_ps(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_cmpgt_ps, a, b) }
     }
     #[inline(always)]
     unsafe fn nan(a: [__m128; 4]) -> [__m128; 4] {
@@ -554,25 +521,11 @@ impl Floats for Sse41 {
     }
     #[inline(always)]
     unsafe fn bits(a: [__m128; 4]) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_castps_si128(a[0]),
-                _mm_castps_si128(a[1]),
-                _mm_castps_si128(a[2]),
-                _mm_castps_si128(a[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_castps_si128, a) }
     }
     #[inline(always)]
     unsafe fn float(a: [__m128i; 4]) -> [__m128; 4] {
-        unsafe {
-            [
-                _mm_castsi128_ps(a[0]),
-                _mm_castsi128_ps(a[1]),
-                _mm_castsi128_ps(a[2]),
-                _mm_castsi128_ps(a[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_castsi128_ps, a) }
     }
     #[inline(always)]
     unsafe fn load_i32(from: *const i32) -> [__m128i; 4] {
@@ -591,91 +544,35 @@ impl Floats for Sse41 {
     }
     #[inline(always)]
     unsafe fn add_i32(a: [__m128i; 4], b: [__m128i; 4]) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_add_epi32(a[0], b[0]),
-                _mm_add_epi32(a[1], b[1]),
-                _mm_add_epi32(a[2], b[2]),
-                _mm_add_epi32(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_add_epi32, a, b) }
     }
     #[inline(always)]
     unsafe fn sub_i32(a: [__m128i; 4], b: [__m128i; 4]) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_sub_epi32(a[0], b[0]),
-                _mm_sub_epi32(a[1], b[1]),
-                _mm_sub_epi32(a[2], b[2]),
-                _mm_sub_epi32(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_sub_epi32, a, b) }
     }
     #[inline(always)]
     unsafe fn mul_i32(a: [__m128i; 4], b: [__m128i; 4]) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_mullo_epi32(a[0], b[0]),
-                _mm_mullo_epi32(a[1], b[1]),
-                _mm_mullo_epi32(a[2], b[2]),
-                _mm_mullo_epi32(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_mullo_epi32, a, b) }
     }
     #[inline(always)]
     unsafe fn max_i32(a: [__m128i; 4], b: [__m128i; 4]) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_max_epi32(a[0], b[0]),
-                _mm_max_epi32(a[1], b[1]),
-                _mm_max_epi32(a[2], b[2]),
-                _mm_max_epi32(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_max_epi32, a, b) }
     }
     #[inline(always)]
     unsafe fn and(a: [__m128i; 4], b: [__m128i; 4]) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_and_si128(a[0], b[0]),
-                _mm_and_si128(a[1], b[1]),
-                _mm_and_si128(a[2], b[2]),
-                _mm_and_si128(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_and_si128, a, b) }
     }
     #[inline(always)]
     unsafe fn or(a: [__m128i; 4], b: [__m128i; 4]) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_or_si128(a[0], b[0]),
-                _mm_or_si128(a[1], b[1]),
-                _mm_or_si128(a[2], b[2]),
-                _mm_or_si128(a[3], b[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_or_si128, a, b) }
     }
     #[inline(always)]
     unsafe fn shift23(a: [__m128i; 4]) -> [__m128i; 4] {
-        unsafe {
-            [
-                _mm_slli_epi32::<23>(a[0]),
-                _mm_slli_epi32::<23>(a[1]),
-                _mm_slli_epi32::<23>(a[2]),
-                _mm_slli_epi32::<23>(a[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_slli_epi32::<23>, a) }
     }
     #[inline(always)]
     unsafe fn convert(a: [__m128i; 4]) -> [__m128; 4] {
-        unsafe {
-            [
-                _mm_cvtepi32_ps(a[0]),
-                _mm_cvtepi32_ps(a[1]),
-                _mm_cvtepi32_ps(a[2]),
-                _mm_cvtepi32_ps(a[3]),
-            ]
-        }
+        unsafe { parts!(4, _mm_cvtepi32_ps, a) }
     }
     #[inline(always)]
     unsafe fn round(a: [__m128; 4]) -> [__m128i; 4] {
