@@ -116,21 +116,19 @@ fn by_block(
             first = first.saturating_add(step);
             continue;
         }
-        for (index, token) in tokens.clone().enumerate() {
-            let (target, gate) = output.target(token);
-            let values = Dequantized {
-                dots: all.get(index..).unwrap_or_default(),
-                step: count,
-                scales: part(matrix.scales, first, rows),
-                sums: part(matrix.sums, first, rows),
-                x_scale: x.scales.get(token).copied().unwrap_or(0.0),
-                zero: x.zeros.get(token).copied().unwrap_or(0),
-                gate: gate.unwrap_or(0.0),
-                first,
-                how: &how,
-            };
-            put(&values, output.row(target, first, rows));
-        }
+        let token = tokens.start;
+        let (target, gate) = output.target(token);
+        let values = Dequantized {
+            dots: &all,
+            scales: part(matrix.scales, first, rows),
+            sums: part(matrix.sums, first, rows),
+            x_scale: x.scales.get(token).copied().unwrap_or(0.0),
+            zero: x.zeros.get(token).copied().unwrap_or(0),
+            gate: gate.unwrap_or(0.0),
+            first,
+            how: &how,
+        };
+        put(&values, output.row(target, first, rows));
         first = first.saturating_add(step);
     }
 }
@@ -194,11 +192,9 @@ impl Finished<'_> {
     }
 }
 
-/// The products of a token with some rows of an int8 matrix, and what makes outputs of them.
+/// The products of one token with some rows of an int8 matrix, and what makes outputs of them.
 struct Dequantized<'a> {
-    /// Every `step`-th is of this token.
     dots: &'a [i32],
-    step: usize,
     scales: &'a [f32],
     sums: &'a [i32],
     x_scale: f32,
@@ -267,7 +263,7 @@ impl Dequantized<'_> {
             let Some(dot) = dots.get(at) else {
                 break;
             };
-            at = at.wrapping_add(self.step);
+            at = at.wrapping_add(1);
             let exact = dot.wrapping_sub(zero.wrapping_mul(*sum));
             let scale = x_scale.times(Single(*scale));
             let y = dequantized(exact, scale);
