@@ -18,6 +18,12 @@ def said_values(template, rng, part):
     return re.sub(r"\{(\w+)\}", one, template)
 
 
+def plain(label, said):
+    """Whether the word of the label is there, and not its opposite."""
+    own, other = ("{P}", "{N}") if label == "positive" else ("{N}", "{P}")
+    return own in said and other not in said
+
+
 def bare(text):
     return re.sub(r"[^a-z{}]+", " ", text.lower()).strip()
 
@@ -28,7 +34,11 @@ VERBS = set("Set Wake Make Ring Get Cancel Delete Turn Remove Stop Drop Play Put
 
 
 def classification(kind, rng, part, noise):
+    straight = part == "train" and kind == "sentiment" and rng.random() < 0.5
     label, said = T.pick(kind + ".said", part, rng)
+    # With all sentences equally often, negations cancel out what a word alone says, and nothing is learnt.
+    while straight and not plain(label, said):
+        label, said = T.pick(kind + ".said", part, rng)
     if kind == "intent" and part == "train" and said.split()[0] in VERBS and rng.random() < 0.3:
         before = T.pick("intent.before", part, rng)[1]
         longer = before + " " + said[0].lower() + said[1:]
