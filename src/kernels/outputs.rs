@@ -49,6 +49,7 @@ impl Run {
     const MOST: u32 = 200;
 
     /// Whether some step is not that of a value.
+    #[cfg(kernels = "v7m")]
     #[inline]
     pub fn is_apart(&self) -> bool {
         self.out_step != size_of::<f32>()
