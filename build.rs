@@ -32,7 +32,7 @@ fn main() {
         _ => return,
     };
     // Kernels that make a layer's outputs by integer instructions.
-    if is_without_fpu(&target) && matches!(kernels, "v7m" | "rv32") {
+    if is_without_fpu(&target) && matches!(kernels, "v6m" | "v7m" | "rv32") {
         println!("cargo::rustc-cfg=outputs");
     }
     if target.starts_with("thumbv8m.main") {

@@ -4,6 +4,7 @@
 
 use core::ops::Range;
 
+use super::integer::BATCH;
 use super::product::{Int8, Op, Output, Quantized};
 use super::single::Single;
 
@@ -213,6 +214,9 @@ pub(crate) fn put(
         part.put(bias, out);
         return is_last;
     }
+    // Where a kernel makes no steps, there are as many biases as outputs, and they stay in place.
+    let is_last = is_last && target::APART;
+    let mut biases = [0.0; BATCH];
     let stride = output.stride;
     let (factors, numbers) = (x.scales.get(tokens.clone()), x.zeros.get(tokens.clone()));
     let of_rows = dots.chunks_exact_mut(count.max(1));
@@ -226,7 +230,12 @@ pub(crate) fn put(
         };
         let bias = match matrix.bias.get(row) {
             _ if is_last && adds => Bias::Out,
-            Some(bias) => Bias::One(bias),
+            Some(bias) if target::APART => Bias::One(bias),
+            Some(bias) => {
+                let biases = biases.get_mut(..count).unwrap_or_default();
+                biases.fill(*bias);
+                Bias::Each(biases)
+            }
             None => Bias::None,
         };
         let start = tokens.start.saturating_mul(stride).saturating_add(row);

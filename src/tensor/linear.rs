@@ -105,14 +105,7 @@ fn by_block(
             continue;
         }
         #[cfg(outputs)]
-        if outputs::put(
-            matrix,
-            (first, rows),
-            &mut all,
-            x,
-            tokens.clone(),
-            output,
-        ) {
+        if outputs::put(matrix, (first, rows), &mut all, x, tokens.clone(), output) {
             first = first.saturating_add(step);
             continue;
         }

@@ -5,8 +5,8 @@
     .syntax unified
     .thumb
 
-// palmtop_v6m_gemv(w, x, sums, cols, blocks): `blocks` times four rows, column after column, of
-// weights that are 128 more than they are: that too is in the sums.
+// palmtop_v6m_gemv(w, x, sums, cols, blocks, start): `blocks` times four rows, column after column, of
+// weights that are 128 more than they are: that too is in the sums, which begin at `start`.
     .section .text.palmtop_v6m_gemv, "ax", %progbits
     .global palmtop_v6m_gemv
     .type palmtop_v6m_gemv, %function
@@ -18,16 +18,16 @@ palmtop_v6m_gemv:
     mov r5, r9
     mov r6, r10
     push {r4-r6}
-    // r8 x, r9 sums, r10 end of x; [sp+32] blocks.
+    // r8 x, r9 sums, r10 end of x; [sp+32] blocks, [sp+36] start.
     mov r8, r1
     mov r9, r2
     adds r3, r3, r1
     mov r10, r3
 1:  mov r1, r8
-    movs r4, #0
-    movs r5, #0
-    movs r6, #0
-    movs r7, #0
+    ldr r4, [sp, #36]
+    movs r5, r4
+    movs r6, r4
+    movs r7, r4
 2:
     .set column, 0
     .rept 16

@@ -87,6 +87,9 @@ pub fn dots(
     Blocks::<V7m>::dots(weights, rows, x, tokens, sums)
 }
 
+/// Whether biases and outputs may lie apart.
+pub const APART: bool = true;
+
 /// Makes outputs from the first one on: how many.
 ///
 /// # Safety

@@ -89,6 +89,10 @@ pub fn dots(
     Blocks::<Rv32>::dots(weights, rows, x, tokens, sums)
 }
 
+/// Whether biases and outputs may lie apart.
+#[cfg(outputs)]
+pub const APART: bool = true;
+
 /// Makes outputs from the first one on: how many.
 ///
 /// # Safety

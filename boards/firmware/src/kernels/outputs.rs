@@ -37,10 +37,18 @@ pub fn chosen(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
     let (scales, bias) = rest.split_at_mut(ROWS);
     let mut cases = 0;
     for case in 0..CASES {
-        let tokens = if case % 2 == 0 { 1 } else { case / 2 % TOKENS + 1 };
+        let tokens = if case % 2 == 0 {
+            1
+        } else {
+            case / 2 % TOKENS + 1
+        };
         let (mut zeros, mut x_scales, mut sums) = ([0; TOKENS], [0.0; TOKENS], [0; ROWS]);
         for (zero, scale) in zeros.iter_mut().zip(&mut x_scales) {
-            *zero = if case % 3 == 0 { -1 } else { random.below(255) as i32 - 127 };
+            *zero = if case % 3 == 0 {
+                -1
+            } else {
+                random.below(255) as i32 - 127
+            };
             *scale = factor(&mut random, case);
         }
         for (row, sum) in sums.iter_mut().enumerate() {
@@ -152,7 +160,11 @@ fn near(random: &mut Random, y: f32) -> f32 {
         2 => sign,
         3 => random.bits(),
         4 => sign | random.bits() >> 9,
-        5 => sign | beside(random.below(60) as u32).saturating_sub(30 << 23).max(1 << 23),
+        5 => {
+            sign | beside(random.below(60) as u32)
+                .saturating_sub(30 << 23)
+                .max(1 << 23)
+        }
         6 => sign | beside(random.below(4) as u32) & !(1 << 23) | random.bits() >> 9,
         7 => sign | beside(1) | random.bits() >> 9 & 0x7f_0000,
         8 => sign | beside(random.below(30) as u32).saturating_sub(15 << 23) | 0x7f_ffff,
