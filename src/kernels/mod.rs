@@ -39,6 +39,8 @@ pub mod matmul;
 #[cfg(feature = "std")]
 #[doc(hidden)]
 pub mod measure;
+#[cfg(outputs)]
+pub(crate) mod outputs;
 #[cfg(feature = "threads")]
 pub mod pool;
 pub(crate) mod product;

@@ -5,6 +5,8 @@ use crate::format::GROUP;
 #[cfg(any(fpu, all(feature = "std", target_arch = "x86_64")))]
 use crate::kernels;
 use crate::kernels::integer::BATCH;
+#[cfg(outputs)]
+use crate::kernels::outputs;
 use crate::kernels::product::{Int8, Op, Output, Quantized, gated, joined};
 use crate::kernels::soft::{self, Factor};
 use crate::kernels::{Single, float, int4, matmul};
@@ -102,8 +104,15 @@ fn by_block(
             first = first.saturating_add(step);
             continue;
         }
-        if count > 1 {
-            finish(matrix, (first, rows), x, tokens.clone(), &mut all);
+        #[cfg(outputs)]
+        if outputs::put(matrix, (first, rows), &mut all, x, tokens.clone(), output) {
+            first = first.saturating_add(step);
+            continue;
+        }
+        if cfg!(outputs) || count > 1 {
+            if !cfg!(outputs) {
+                finish(matrix, (first, rows), x, tokens.clone(), &mut all);
+            }
             for (index, token) in tokens.clone().enumerate() {
                 let (target, gate) = output.target(token);
                 let finished = Finished {
