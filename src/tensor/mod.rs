@@ -10,7 +10,7 @@ mod linear;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};
 use crate::kernels::Single;
-use crate::kernels::matmul::{Form, Weights};
+use crate::kernels::matmul::Weights;
 
 pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
 pub(crate) use linear::{Input, linear, part};
@@ -42,6 +42,44 @@ pub(crate) enum Values<'m> {
         /// f16 bits, a group's after another's.
         scales: &'m [u16],
     },
+}
+
+/// Where matrices lie: the resident part of a file, or the blob of an expert. A matrix is looked up
+/// when it is used: views of all matrices of a layer together are hundreds of bytes of stack.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Region<'p, 'm> {
+    palm: &'p Palm<'p>,
+    bytes: &'m [u8],
+}
+
+impl<'p, 'm> Region<'p, 'm> {
+    /// The resident part.
+    pub fn resident(palm: &'p Palm<'m>) -> Self {
+        Self {
+            palm,
+            bytes: palm.bytes(),
+        }
+    }
+
+    /// The expert whose blob is given.
+    pub fn expert(palm: &'p Palm<'p>, blob: &'m [u8]) -> Self {
+        Self { palm, bytes: blob }
+    }
+
+    /// Entry of tensor `index`, if there is one.
+    pub fn record(&self, index: u16) -> Option<TensorRecord> {
+        self.palm.tensor(index)
+    }
+
+    /// Applies all rows of tensor `index` to `tokens` rows of `input`: see [`linear`]. By itself, so
+    /// that the view of a matrix is on the stack while it is used.
+    #[inline(never)]
+    pub fn apply(&self, index: u16, input: Input<'_>, tokens: usize, output: &mut Output<'_>) {
+        if let Some(record) = self.palm.tensor(index) {
+            let matrix = Matrix::new(self.bytes, &record);
+            linear(&matrix, 0..matrix.rows, input, tokens, output);
+        }
+    }
 }
 
 /// Numbers in `region` from `offset`, or an empty slice.
@@ -121,12 +159,6 @@ impl<'m> Matrix<'m> {
             .map_or(Self::EMPTY, |record| Self::new(palm.bytes(), &record))
     }
 
-    /// Tensor `index` of the expert whose blob is given.
-    pub fn of_expert(palm: &Palm<'_>, blob: &'m [u8], index: u16) -> Self {
-        palm.tensor(index)
-            .map_or(Self::EMPTY, |record| Self::new(blob, &record))
-    }
-
     /// Writes row `index` into `out`, widened or dequantized: q · scale.
     pub fn row_into(&self, index: usize, out: &mut [f32]) {
         let start = index.saturating_mul(self.stride);
@@ -158,29 +190,34 @@ impl<'m> Matrix<'m> {
             Values::I4 { .. } => {}
         }
     }
+}
 
-    /// Whether its inputs are quantized.
-    pub const fn is_integer(&self) -> bool {
-        matches!(self.values, Values::I8 { .. } | Values::I4 { .. })
-    }
+/// A table of f32 rows in flash.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table<'m> {
+    values: &'m [f32],
+    cols: usize,
+    /// Values from row to row.
+    stride: usize,
+}
 
-    /// The form of its inputs if they are quantized.
-    pub const fn form(&self) -> Form {
-        match &self.values {
-            Values::I8 { weights, .. } => weights.form(),
-            _ => Form::Bytes,
+impl<'m> Table<'m> {
+    /// Resident tensor `index`, without rows if it is of another format.
+    pub fn resident(palm: &Palm<'m>, index: u16) -> Self {
+        let matrix = Matrix::resident(palm, index);
+        Self {
+            values: match matrix.values {
+                Values::F32(values) => values,
+                _ => &[],
+            },
+            cols: matrix.cols,
+            stride: matrix.stride,
         }
     }
 
-    /// Row `index` of an f32 matrix, without padding.
+    /// Row `index`, without padding.
     pub fn row(&self, index: usize) -> &'m [f32] {
-        let start = index.saturating_mul(self.stride);
-        match self.values {
-            Values::F32(values) => values
-                .get(start..start.saturating_add(self.cols))
-                .unwrap_or(&[]),
-            _ => &[],
-        }
+        part(self.values, index.saturating_mul(self.stride), self.cols)
     }
 }
 
