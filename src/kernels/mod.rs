@@ -53,5 +53,7 @@ pub(crate) mod x86;
 pub use activation::Activation;
 #[cfg(fpu)]
 pub(crate) use arm::fpu;
+#[cfg(kernels = "mve")]
+pub(crate) use arm::mve_product as mve;
 pub use layout::Layout;
 pub use single::Single;

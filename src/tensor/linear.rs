@@ -65,7 +65,13 @@ pub(crate) fn linear(
         let count = BATCH.min(tokens.saturating_sub(first));
         let batch = first..first.saturating_add(count);
         match &int8 {
-            Some((matrix, x)) => by_block(matrix, range.clone(), x, batch, output),
+            Some((matrix, x)) => {
+                #[cfg(kernels = "mve")]
+                let range = kernels::mve::product(matrix, range.clone(), x, batch.clone(), output);
+                if !range.is_empty() {
+                    by_block(matrix, range.clone(), x, batch, output);
+                }
+            }
             None => by_row(matrix, range.clone(), input, batch, output),
         }
         first = first.saturating_add(BATCH);
