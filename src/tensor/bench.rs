@@ -2,6 +2,7 @@
 
 use super::{Gated, Gates, Input, Matrix, Op, Output, Values, linear};
 use crate::kernels::matmul::{Rows, Weights};
+use crate::kernels::product;
 
 /// An int8 layer: weights, and what its rows have.
 #[derive(Debug, Clone, Copy)]
@@ -42,23 +43,34 @@ pub struct Outputs<'a> {
     pub rows: &'a [u32],
 }
 
+impl From<usize> for Outputs<'_> {
+    fn from(op: usize) -> Self {
+        Self {
+            op,
+            ..Self::default()
+        }
+    }
+}
+
 /// Applies a layer to `tokens` rows; rows of outputs have as many values as the layer has rows.
-pub fn int8_layer(
+pub fn int8_layer<'a>(
     layer: &Int8<'_>,
     x: Quantized<'_>,
     tokens: usize,
-    outputs: Outputs<'_>,
+    outputs: impl Into<Outputs<'a>>,
     out: &mut [f32],
 ) {
+    let outputs = outputs.into();
     let matrix = Matrix {
         rows: layer.rows,
         cols: layer.weights.stride(),
         stride: layer.weights.stride(),
-        values: Values::I8 {
+        values: Values::I8(product::Int8 {
             weights: layer.weights,
             scales: layer.scales,
             sums: layer.sums,
-        },
+            bias: layer.bias,
+        }),
         bias: layer.bias,
     };
     let input = Input::Quantized(super::Quantized {

@@ -12,6 +12,7 @@ use crate::format::{Palm, TensorFormat, TensorRecord};
 use crate::kernels::Single;
 use crate::kernels::matmul::Weights;
 
+use crate::kernels::product::Int8;
 pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
 pub(crate) use linear::{Input, linear, part};
 
@@ -32,11 +33,7 @@ pub(crate) struct Matrix<'m> {
 pub(crate) enum Values<'m> {
     F32(&'m [f32]),
     F16(&'m [u16]),
-    I8 {
-        weights: Weights<'m>,
-        scales: &'m [f32],
-        sums: &'m [i32],
-    },
+    I8(Int8<'m>),
     I4 {
         packed: &'m [u8],
         /// f16 bits, a group's after another's.
@@ -108,6 +105,10 @@ impl<'m> Matrix<'m> {
         let bytes = record.stride as usize;
         let blocks = rows.next_multiple_of(record.layout.block());
         let count = |bytes| rows.saturating_mul(bytes);
+        let bias = match record.bias {
+            0 => &[],
+            offset => numbers(region, offset, rows),
+        };
         let (stride, values) = match record.format {
             TensorFormat::F32 => {
                 let stride = bytes / 4;
@@ -120,7 +121,7 @@ impl<'m> Matrix<'m> {
                 (stride, Values::F16(values))
             }
             TensorFormat::I8 | TensorFormat::U8 => {
-                let values = Values::I8 {
+                let values = Values::I8(Int8 {
                     weights: Weights::new(
                         numbers(region, record.offset, blocks.saturating_mul(bytes)),
                         bytes,
@@ -128,7 +129,8 @@ impl<'m> Matrix<'m> {
                     ),
                     scales: numbers(region, record.scales, rows),
                     sums: numbers(region, record.sums, rows),
-                };
+                    bias,
+                });
                 (bytes, values)
             }
             TensorFormat::I4 => {
@@ -139,10 +141,6 @@ impl<'m> Matrix<'m> {
                 };
                 (bytes, values)
             }
-        };
-        let bias = match record.bias {
-            0 => &[],
-            offset => numbers(region, offset, rows),
         };
         Self {
             rows,
@@ -174,9 +172,9 @@ impl<'m> Matrix<'m> {
                     *out = crate::kernels::float::widen(*value);
                 }
             }
-            Values::I8 {
+            Values::I8(Int8 {
                 weights, scales, ..
-            } => {
+            }) => {
                 let scale = scales.get(index).copied().unwrap_or(0.0);
                 let mut near = [0i8; 16];
                 for (chunk, out) in out.chunks_mut(near.len()).enumerate() {

@@ -9,6 +9,8 @@ pub(crate) mod fpu;
 pub(super) mod mve;
 #[cfg(kernels = "mve")]
 pub(crate) mod mve_product;
+#[cfg(fpu)]
+pub(crate) mod quantize;
 #[cfg(kernels = "v6m")]
 pub(super) mod v6m;
 #[cfg(kernels = "v7m")]

@@ -1,6 +1,6 @@
 //! Counts the instructions of int8 layers.
 
-use palmtop::bench::{Int8, Outputs, Quantized, int8_layer};
+use palmtop::bench::{Int8, Quantized, int8_layer};
 use palmtop::kernels::Layout;
 use palmtop::kernels::matmul::{self, Form, Rows, Weights};
 
@@ -105,7 +105,6 @@ fn one(
         scales: &x_scales,
         zeros: &zeros,
     };
-    let plain = Outputs::default();
-    let layer = count(&mut || int8_layer(&layer, quantized, tokens, plain, &mut *out));
+    let layer = count(&mut || int8_layer(&layer, quantized, tokens, 0, &mut *out));
     [prepare, dots, layer]
 }
