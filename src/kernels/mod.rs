@@ -53,7 +53,9 @@ pub mod softmax;
 pub(crate) mod x86;
 
 pub use activation::Activation;
+#[cfg(kernels = "mve")]
+pub(crate) use arm::mve_product as mve;
 #[cfg(fpu)]
-pub(crate) use arm::fpu;
+pub(crate) use arm::{fpu, quantize};
 pub use layout::Layout;
 pub use single::Single;

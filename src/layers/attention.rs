@@ -6,7 +6,7 @@ use super::position::{RelativeBias, Rotary};
 use super::tile::Tile;
 use crate::kernels::{Single, float, integer, softmax};
 use crate::tensor::arena::{Carver, round4};
-use crate::tensor::{Matrix, Op, Output, linear, part};
+use crate::tensor::{Op, Output, Region, part};
 
 /// Keys whose integer products are summed in i32 before they join the f32 sum:
 /// 512 · 32767 · 127 < 2³¹.
@@ -145,9 +145,13 @@ fn add_bias(scores: &mut [f32], query: &Query<'_>, head: usize) {
 
 /// The projections of queries and outputs around [`attend`], for a tile of tokens.
 #[derive(Clone, Copy)]
-pub(crate) struct Attending<'m> {
-    pub q: Matrix<'m>,
-    pub o: Matrix<'m>,
+pub(crate) struct Attending<'p, 'm> {
+    /// Where the matrices lie.
+    pub region: Region<'p, 'm>,
+    pub q: u16,
+    pub o: u16,
+    /// Width of all heads' vectors together.
+    pub inner: usize,
     pub rotary: Option<Rotary<'m>>,
     pub bias: Option<RelativeBias<'m>>,
     /// Factor of q·k.
@@ -165,7 +169,7 @@ pub(crate) struct Span {
     pub keys: usize,
 }
 
-impl Attending<'_> {
+impl Attending<'_, '_> {
     /// o · Attention(q · x) for the rows of `tile`, with `wide` (`count · inner`) as scratch.
     pub fn apply(
         &self,
@@ -176,14 +180,15 @@ impl Attending<'_> {
         span: Span,
         output: &mut Output<'_>,
     ) {
-        let inner = self.q.rows;
+        let inner = self.inner;
         let mut queries = Output {
             rows: wide,
             stride: inner,
             op: Op::Store,
             gated: None,
         };
-        linear(&self.q, 0..inner, tile.input(), span.count, &mut queries);
+        self.region
+            .apply(self.q, tile.input(), span.count, &mut queries);
         let vectors = wide.chunks_exact_mut(inner.max(1)).take(span.count);
         for (row, vector) in vectors.enumerate() {
             if let Some(rotary) = &self.rotary {
@@ -194,7 +199,7 @@ impl Attending<'_> {
             self.attend_one_by_one(wide, cache, scratch, span);
         }
         let input = tile.requantize(wide, inner, span.count);
-        linear(&self.o, 0..self.o.rows, input, span.count, output);
+        self.region.apply(self.o, input, span.count, output);
     }
 
     /// Attention by the kernels of this machine, if it has some for that.
@@ -219,7 +224,7 @@ impl Attending<'_> {
             let mut attention = crate::kernels::x86::Attention {
                 queries: _wide,
                 count: _span.count,
-                heads: self.q.rows / d_kv,
+                heads: self.inner / d_kv,
                 d_kv,
                 kv_heads: _cache.heads,
                 k,
@@ -245,7 +250,7 @@ impl Attending<'_> {
         scratch: &mut Scratch<'_>,
         span: Span,
     ) {
-        let inner = self.q.rows;
+        let inner = self.inner;
         let vectors = wide.chunks_exact_mut(inner.max(1)).take(span.count);
         for (row, vector) in vectors.enumerate() {
             let position = span.first.saturating_add(row);

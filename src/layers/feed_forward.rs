@@ -1,50 +1,50 @@
 //! The feed-forward block, plain or gated (Shazeer 2020, "GLU variants improve Transformer").
 
 use super::tile::{Tile, TileKind};
-use crate::format::{ExpertRecord, LayerRecord, Palm};
+use crate::format::{ExpertRecord, LayerRecord, NONE16, Palm};
 use crate::kernels::{Activation, Layout, fast};
-use crate::tensor::{Matrix, Op, Output, linear};
+use crate::tensor::{Op, Output, Region};
 
 /// The matrices of a feed-forward block: wo · act(wi·x), or wo · (act(wi·x) ∘ wi_linear·x).
-pub(crate) struct FeedForward<'m> {
-    wi: Matrix<'m>,
-    wi_linear: Option<Matrix<'m>>,
-    wo: Matrix<'m>,
-    activation: Activation,
+pub(crate) struct FeedForward<'p, 'm> {
+    region: Region<'p, 'm>,
+    wi: u16,
+    wi_linear: u16,
+    wo: u16,
+    activation: u8,
 }
 
-impl<'m> FeedForward<'m> {
+impl<'p, 'm> FeedForward<'p, 'm> {
     /// Hidden width.
     pub fn width(&self) -> usize {
-        self.wi.rows
+        let wi = self.region.record(self.wi);
+        wi.map_or(0, |wi| wi.rows as usize)
     }
 
     /// What rows its tile holds, in a file with this layout.
     pub fn tile_kind(&self, layout: Layout) -> TileKind {
-        TileKind::for_matrix(&self.wi, layout)
+        TileKind::for_tensor(&self.region, self.wi, layout)
     }
 
     /// The dense block of a layer.
-    pub fn dense(palm: &Palm<'m>, layer: &LayerRecord) -> Self {
+    pub fn dense(palm: &'p Palm<'m>, layer: &LayerRecord) -> Self {
         Self {
-            wi: Matrix::resident(palm, layer.wi),
-            wi_linear: palm
-                .tensor(layer.wi_linear)
-                .map(|_| Matrix::resident(palm, layer.wi_linear)),
-            wo: Matrix::resident(palm, layer.wo),
-            activation: Activation::from_code(layer.activation).unwrap_or(Activation::Relu),
+            region: Region::resident(palm),
+            wi: layer.wi,
+            wi_linear: layer.wi_linear,
+            wo: layer.wo,
+            activation: layer.activation,
         }
     }
 
     /// An expert whose blob is given.
-    pub fn expert(palm: &Palm<'_>, blob: &'m [u8], expert: &ExpertRecord) -> Self {
+    pub fn expert(palm: &'p Palm<'p>, blob: &'m [u8], expert: &ExpertRecord) -> Self {
         Self {
-            wi: Matrix::of_expert(palm, blob, expert.wi),
-            wi_linear: palm
-                .tensor(expert.wi_linear)
-                .map(|_| Matrix::of_expert(palm, blob, expert.wi_linear)),
-            wo: Matrix::of_expert(palm, blob, expert.wo),
-            activation: Activation::from_code(expert.activation).unwrap_or(Activation::Relu),
+            region: Region::expert(palm, blob),
+            wi: expert.wi,
+            wi_linear: expert.wi_linear,
+            wo: expert.wo,
+            activation: expert.activation,
         }
     }
 
@@ -56,24 +56,25 @@ impl<'m> FeedForward<'m> {
         tokens: usize,
         output: &mut Output<'_>,
     ) {
-        let d_ff = self.wi.rows;
-        let hidden = |matrix: &Matrix<'_>, op: Op, wide: &mut [f32]| {
+        let d_ff = self.width();
+        let hidden = |matrix: u16, op: Op, wide: &mut [f32]| {
             let mut output = Output {
                 rows: wide,
                 stride: d_ff,
                 op,
                 gated: None,
             };
-            linear(matrix, 0..d_ff, tile.input(), tokens, &mut output);
+            self.region.apply(matrix, tile.input(), tokens, &mut output);
         };
-        hidden(&self.wi, Op::Store, wide);
+        hidden(self.wi, Op::Store, wide);
         if let Some(values) = wide.get_mut(..tokens.saturating_mul(d_ff)) {
-            fast::activate(self.activation, values);
+            let activation = Activation::from_code(self.activation);
+            fast::activate(activation.unwrap_or(Activation::Relu), values);
         }
-        if let Some(matrix) = &self.wi_linear {
-            hidden(matrix, Op::Multiply, wide);
+        if self.wi_linear != NONE16 {
+            hidden(self.wi_linear, Op::Multiply, wide);
         }
         let input = tile.requantize(wide, d_ff, tokens);
-        linear(&self.wo, 0..self.wo.rows, input, tokens, output);
+        self.region.apply(self.wo, input, tokens, output);
     }
 }

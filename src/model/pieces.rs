@@ -10,7 +10,7 @@ use crate::layers::position::{RelativeBias, Rotary};
 use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::{Matrix, NormWeights, Op, Output, bytes, linear, part};
+use crate::tensor::{NormWeights, Op, Output, Region, Table, bytes, part};
 
 /// The relative bias of a layer's self-attention, if it has one.
 pub(super) fn relative_bias<'m>(
@@ -29,7 +29,7 @@ pub(super) fn relative_bias<'m>(
         ),
     };
     Some(RelativeBias {
-        table: Matrix::resident(palm, record.rel_bias),
+        table: Table::resident(palm, record.rel_bias),
         distances: bytes(palm, index),
         right,
     })
@@ -99,7 +99,7 @@ pub(super) fn fill(
 /// Projects the `count` rows of a tile to keys and values, and stores them from `position` on.
 #[inline(never)]
 pub(super) fn store_keys_values(
-    [k, v]: [Matrix<'_>; 2],
+    (region, [k, v]): (Region<'_, '_>, [u16; 2]),
     rotary: Option<Rotary<'_>>,
     (tile, count): (&Tile<'_>, usize),
     wide: &mut [f32],
@@ -113,7 +113,7 @@ pub(super) fn store_keys_values(
             op: Op::Store,
             gated: None,
         };
-        linear(&matrix, 0..matrix.rows, tile.input(), count, &mut output);
+        region.apply(matrix, tile.input(), count, &mut output);
         for (row, values) in wide.chunks_exact_mut(inner.max(1)).take(count).enumerate() {
             let position = position.saturating_add(row);
             if let (KvSide::Key, Some(rotary)) = (side, &rotary) {

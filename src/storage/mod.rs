@@ -71,19 +71,21 @@ pub trait WeightSource {
 /// Weights in mapped memory: flash, or a file read as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Mapped<'m> {
-    palm: Palm<'m>,
+    bytes: &'m [u8],
 }
 
 impl<'m> Mapped<'m> {
     /// The experts of this image.
     pub const fn new(palm: Palm<'m>) -> Self {
-        Self { palm }
+        Self {
+            bytes: palm.bytes(),
+        }
     }
 }
 
 impl WeightSource for Mapped<'_> {
     fn expert(&mut self, _index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
-        let blob = self.palm.expert_bytes(expert);
+        let blob = expert.bytes(self.bytes);
         match blob.is_empty() {
             true => Err(StorageError::Absent),
             false => Ok(blob),
