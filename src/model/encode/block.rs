@@ -10,7 +10,7 @@ use crate::layers::mixture::{RouteTrace, RouterView, Stack, TokenAt};
 use crate::layers::position::Rotary;
 use crate::layers::tile::{Tile, TileKind};
 use crate::model::pieces::{
-    add, copy, factor, fetch, fill, rows_from, sort_by_expert, store_keys_values,
+    add, copy, factor, fetch, fill, rows_from, sort_by_expert, states_from, store_keys_values,
 };
 use crate::model::plan::kv_shape;
 use crate::model::{BlockShape, Error, Session};
@@ -174,8 +174,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let matrices = [k, v].map(|index| Matrix::of_expert(palm, blob, index));
         let kind = TileKind::for_matrix(&matrices[0], shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, 0);
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
         let cache = (&mut cache, token);
         store_keys_values(matrices, rotary, (&tile, count), wide, cache);
@@ -217,8 +217,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         };
         let kind = TileKind::for_matrix(&attending.q, shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, inner);
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm);
         let mut output = Output {
             rows: rows_from(aside, token, d_model),
             stride: d_model,
@@ -260,8 +260,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let block = FeedForward::expert(model.palm(), blob, &expert);
         let layout = model.shape().layout;
         let mut tile = Tile::carve(&mut low, block.tile_kind(layout), rows, d_model, d_ff);
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm);
         let mut output = Output {
             rows: rows_from(aside, token, d_model),
             stride: d_model,

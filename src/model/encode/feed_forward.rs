@@ -1,12 +1,13 @@
 //! Feed-forward sublayers of the encoder: dense by tile, mixtures by expert.
 
 use super::{Encoding, Regions, Stage};
+use crate::kernels::product::Source;
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::mixture::{
     DispatchView, RouteTrace, RouterView, Stack, TokenAt, capacity_of, waits,
 };
 use crate::layers::tile::Tile;
-use crate::model::pieces::{copy, factor, fetch, fill, normalize, rows_from, set_row};
+use crate::model::pieces::{copy, factor, fetch, fill, normalize, rows_from, states_from};
 use crate::model::{Error, Session};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
@@ -30,8 +31,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         } = self.session.encode_regions(shape.parallel);
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, d_ff);
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm);
         let (to, op) = if shape.parallel {
             (aside, Op::Store)
         } else {
@@ -193,10 +194,12 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let block = FeedForward::expert(model.palm(), blob, &expert_record);
         let mut tile = Tile::carve(&mut low, block.tile_kind(shape.layout), rows, d_model, d_ff);
-        for (row, from) in tokens.iter().take(count).enumerate() {
-            let state = part(states, (*from as usize).saturating_mul(d_model), d_model);
-            set_row(&mut tile, row, wide, state, norm.as_ref());
-        }
+        let rows = Source {
+            values: states,
+            width: d_model,
+            picks: Some(tokens),
+        };
+        fill(&mut tile, wide, rows, count, norm);
         let mut output = Output {
             rows: if is_aside { aside } else { states },
             stride: d_model,
