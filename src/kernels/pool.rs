@@ -227,8 +227,9 @@ pub fn cut_finely() {
 /// Parts into which `units` units of work, of `cost` multiplications each, are worth cutting, and units
 /// of each: not so small that handing them out costs more than it gains.
 pub(crate) fn cut(units: usize, cost: usize) -> (usize, usize) {
-    /// Parts for each thread, so that one that is held up does fewer.
-    const PARTS: usize = 2;
+    /// Parts for each thread, so that one that is held up does fewer, and that a few units are shared
+    /// out evenly.
+    const PARTS: usize = 4;
     let worth = units.saturating_mul(cost) / LEAST.load(core::sync::atomic::Ordering::Relaxed);
     let threads = threads();
     let wanted = if threads > 1 { threads * PARTS } else { 1 };
@@ -315,11 +316,11 @@ mod tests {
         set_threads(1);
         assert_eq!(cut(100, 1 << 20), (1, 100));
         set_threads(2);
-        assert_eq!(cut(100, 1 << 20), (4, 25));
+        assert_eq!(cut(100, 1 << 20), (8, 13));
         assert_eq!(cut(100, 1), (1, 100));
         assert_eq!(cut(1, 1 << 30), (1, 1));
         assert_eq!(cut(0, 1 << 20).0, 0);
-        assert_eq!(cut(5, 1 << 20), (3, 2));
+        assert_eq!(cut(5, 1 << 20), (5, 1));
         set_threads(1);
     }
 }

@@ -3,6 +3,7 @@
 use super::{Error, Model};
 use crate::format::{ExpertRecord, LayerRecord};
 use crate::kernels::Single;
+use crate::kernels::product::Source;
 use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
 use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
@@ -67,13 +68,18 @@ pub(super) fn set_row(
     state: &[f32],
     norm: Option<&(NormKind, NormWeights<'_>)>,
 ) {
+    let one = Source {
+        values: state,
+        width: state.len(),
+        picks: None,
+    };
+    if tile.set_all(row, one, 1, norm.map(|(kind, weights)| (*kind, weights))) {
+        return;
+    }
     let Some((kind, weights)) = norm else {
         tile.set(row, state);
         return;
     };
-    if tile.set_normed(row, state, (*kind, weights), scratch) {
-        return;
-    }
     if let Some(scratch) = scratch.get_mut(..state.len()) {
         copy(scratch, state);
         kind.apply(weights, scratch);
@@ -81,18 +87,31 @@ pub(super) fn set_row(
     }
 }
 
-/// Fills a tile with the states of `tokens`.
+/// Fills a tile with `count` states.
 pub(super) fn fill(
     tile: &mut Tile<'_>,
     scratch: &mut [f32],
-    states: &[f32],
-    d_model: usize,
-    tokens: core::ops::Range<usize>,
+    states: Source<'_>,
+    count: usize,
     norm: Option<(NormKind, NormWeights<'_>)>,
 ) {
-    for (row, token) in tokens.enumerate() {
-        let state = part(states, token.saturating_mul(d_model), d_model);
+    let of_all = norm.as_ref().map(|(kind, weights)| (*kind, weights));
+    if tile.set_all(0, states, count, of_all) {
+        return;
+    }
+    for row in 0..count {
+        let state = states.row(row).unwrap_or_default();
         set_row(tile, row, scratch, state, norm.as_ref());
+    }
+}
+
+/// The states from `token` on, as rows.
+pub(super) fn states_from(states: &[f32], token: usize, d_model: usize) -> Source<'_> {
+    let start = token.saturating_mul(d_model);
+    Source {
+        values: states.get(start..).unwrap_or_default(),
+        width: d_model,
+        picks: None,
     }
 }
 
@@ -114,13 +133,12 @@ pub(super) fn store_keys_values(
             gated: None,
         };
         region.apply(matrix, tile.input(), count, &mut output);
-        for (row, values) in wide.chunks_exact_mut(inner.max(1)).take(count).enumerate() {
-            let position = position.saturating_add(row);
-            if let (KvSide::Key, Some(rotary)) = (side, &rotary) {
-                rotary.apply(values, position);
+        if let (KvSide::Key, Some(rotary)) = (side, &rotary) {
+            for (row, values) in wide.chunks_exact_mut(inner.max(1)).take(count).enumerate() {
+                rotary.apply(values, position.saturating_add(row));
             }
-            cache.store(side, position, values);
         }
+        cache.store(side, position, part(wide, 0, count.saturating_mul(inner)));
     }
 }
 
@@ -180,8 +198,7 @@ pub(super) fn normalize(
     norm: Option<(NormKind, NormWeights<'_>)>,
 ) {
     if let Some((kind, weights)) = norm {
-        for row in rows.chunks_exact_mut(d_model.max(1)).take(count) {
-            kind.apply(&weights, row);
-        }
+        let rows = rows.get_mut(..count.saturating_mul(d_model));
+        kind.apply_all(&weights, rows.unwrap_or_default(), d_model);
     }
 }

@@ -6,7 +6,9 @@ use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::Stack;
 use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
-use crate::model::pieces::{fill, normalize, relative_bias, rows_from, store_keys_values};
+use crate::model::pieces::{
+    fill, normalize, relative_bias, rows_from, states_from, store_keys_values,
+};
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
 use crate::tensor::{Op, Output, Region};
@@ -29,8 +31,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let mut cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm);
         let matrices = (Region::resident(palm), [record.k, record.v]);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
         store_keys_values(matrices, rotary, (&tile, count), wide, (&mut cache, token));
@@ -68,10 +70,10 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
-        let tokens = token..token.saturating_add(count);
         // With one tile, its rows are still those that keys and values were made of.
         if token > 0 || next.is_some() {
-            fill(&mut tile, wide, states, d_model, tokens, norm);
+            let rows = states_from(states, token, d_model);
+            fill(&mut tile, wide, rows, count, norm);
         } else {
             tile.keep(d_model);
         }
