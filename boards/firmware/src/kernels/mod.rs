@@ -65,10 +65,11 @@ pub fn run(
 
 /// Every check.
 fn check(bench: &mut Bench<'_>, seed: u32, out: &mut Console) -> Result<(), Stop> {
-    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 7] = [
+    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 8] = [
         ("four-bit rows", floats::int4),
         ("int8 layers", products::layers),
         ("dot products of bytes", floats::bytes),
+        ("quantization", floats::quantized),
         ("float rows", floats::rows),
         ("int8 products", products::random),
         ("int8 products of long rows", products::long),
