@@ -19,7 +19,7 @@ use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::{Gated, Gates, Matrix, NormWeights, Op, Output, Region, linear};
+use crate::tensor::{Gated, Gates, NormWeights, Op, Output, Region};
 
 /// Rows of the head that one unit computes.
 const HEAD_ROWS: usize = 1024;
@@ -143,6 +143,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     ///
     /// # Errors
     /// [`Error::TokenOutOfVocabulary`], [`Error::TargetFull`].
+    #[inline(never)]
     pub fn begin(&mut self, id: u32) -> Result<(), Error> {
         let vocab = self.session.model.palm().header().vocab;
         if id >= vocab {
@@ -552,20 +553,14 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             }
         }
         tile.set(0, last);
-        let head = Matrix::resident(model.palm(), header.roles.head);
         let mut output = Output {
             rows: logits,
             stride: shape.vocab,
             op: Op::Store,
             gated: None,
         };
-        linear(
-            &head,
-            row..row.saturating_add(HEAD_ROWS),
-            tile.input(),
-            1,
-            &mut output,
-        );
+        let rows = (header.roles.head, row..row.saturating_add(HEAD_ROWS));
+        Region::resident(model.palm()).apply_rows(rows, tile.input(), 1, &mut output);
     }
 }
 

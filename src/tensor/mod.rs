@@ -14,7 +14,9 @@ use crate::kernels::matmul::Weights;
 
 use crate::kernels::product::Int8;
 pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
-pub(crate) use linear::{Input, linear, part};
+use core::ops::Range;
+use linear::linear;
+pub(crate) use linear::{Input, part};
 
 /// A matrix in flash, row by row, with an optional bias per row.
 #[derive(Debug, Clone, Copy)]
@@ -68,13 +70,25 @@ impl<'p, 'm> Region<'p, 'm> {
         self.palm.tensor(index)
     }
 
-    /// Applies all rows of tensor `index` to `tokens` rows of `input`: see [`linear`]. By itself, so
-    /// that the view of a matrix is on the stack while it is used.
-    #[inline(never)]
+    /// Applies all rows of tensor `index` to `tokens` rows of `input`: see [`linear`].
+    #[inline]
     pub fn apply(&self, index: u16, input: Input<'_>, tokens: usize, output: &mut Output<'_>) {
+        self.apply_rows((index, 0..usize::MAX), input, tokens, output);
+    }
+
+    /// Applies those of some rows that there are. By itself, so that the view of a matrix is on the
+    /// stack while it is used.
+    #[inline(never)]
+    pub fn apply_rows(
+        &self,
+        (index, range): (u16, Range<usize>),
+        input: Input<'_>,
+        tokens: usize,
+        output: &mut Output<'_>,
+    ) {
         if let Some(record) = self.palm.tensor(index) {
             let matrix = Matrix::new(self.bytes, &record);
-            linear(&matrix, 0..matrix.rows, input, tokens, output);
+            linear(&matrix, range, input, tokens, output);
         }
     }
 }

@@ -7,7 +7,7 @@ mod feed_forward;
 
 use super::embedding::Embedding;
 use super::encoded::Encoded;
-use super::pieces::{add, normalize};
+use super::pieces::{add, normalize, rows_from};
 use super::{Error, Model, Progress, Session};
 use crate::format::FeedForwardKind;
 use crate::layers::mixture::{NoTrace, RouteTrace, Stack};
@@ -114,15 +114,7 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         if let Some(id) = source.iter().copied().find(|id| *id >= vocab) {
             return Err(Error::TokenOutOfVocabulary { id, vocab });
         }
-        let embedding = Embedding::new(&session.model, Stack::Encoder, session.norm_kind());
-        let d_model = session.model.shape().d_model.max(1);
-        let Regions { ids, states, .. } = session.encode_regions(false);
-        for (to, id) in ids.iter_mut().zip(source) {
-            *to = *id;
-        }
-        for (position, (row, id)) in states.chunks_exact_mut(d_model).zip(source).enumerate() {
-            embedding.row(*id, position, row);
-        }
+        session.embed(source);
         Ok(Self {
             session,
             len: source.len(),
@@ -294,6 +286,15 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         normalize(states, d_model, len, norm);
     }
 
+    /// Normalizes the states of some tokens after a sublayer's residual sum, if this model does so.
+    #[inline(never)]
+    fn normalize_rows(&mut self, index: u16, token: usize, count: usize) {
+        let post = self.after(index);
+        let d_model = self.session.model.shape().d_model;
+        let Regions { states, .. } = self.session.encode_regions(false);
+        normalize(rows_from(states, token, d_model), d_model, count, post);
+    }
+
     /// Values of the states of the tokens that there are.
     fn len_of_states(&self) -> usize {
         let d_model = self.session.model.shape().d_model;
@@ -345,7 +346,21 @@ impl<'r> Regions<'r> {
     }
 }
 
-impl<'m, S> Session<'m, '_, S> {
+impl<'m, S: WeightSource> Session<'m, '_, S> {
+    /// The states of a source's tokens. By itself, so that what follows does not pay for its stack.
+    #[inline(never)]
+    fn embed(&mut self, source: &[u32]) {
+        let embedding = Embedding::new(&self.model, Stack::Encoder, self.norm_kind());
+        let d_model = self.model.shape().d_model.max(1);
+        let Regions { ids, states, .. } = self.encode_regions(false);
+        for (to, id) in ids.iter_mut().zip(source) {
+            *to = *id;
+        }
+        for (position, (row, id)) in states.chunks_exact_mut(d_model).zip(source).enumerate() {
+            embedding.row(*id, position, row);
+        }
+    }
+
     /// The arena while the encoder's layers run, with room for sums of experts if asked.
     fn encode_regions(&mut self, aside: bool) -> Regions<'_> {
         self.with_model(aside).1
