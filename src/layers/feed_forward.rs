@@ -3,7 +3,7 @@
 use super::tile::{Tile, TileKind};
 use crate::format::{ExpertRecord, LayerRecord, Palm};
 use crate::kernels::{Activation, Layout, fast};
-use crate::tensor::{Matrix, Op, Output, linear};
+use crate::tensor::{Matrix, Op, Output, linear, linear_rectified};
 
 /// The matrices of a feed-forward block: wo · act(wi·x), or wo · (act(wi·x) ∘ wi_linear·x).
 pub(crate) struct FeedForward<'m> {
@@ -66,14 +66,28 @@ impl<'m> FeedForward<'m> {
             };
             linear(matrix, 0..d_ff, tile.input(), tokens, &mut output);
         };
-        hidden(&self.wi, Op::Store, wide);
-        if let Some(values) = wide.get_mut(..tokens.saturating_mul(d_ff)) {
-            fast::activate(self.activation, values);
+        if !self.rectified(tile, wide, tokens) {
+            hidden(&self.wi, Op::Store, wide);
+            if let Some(values) = wide.get_mut(..tokens.saturating_mul(d_ff)) {
+                fast::activate(self.activation, values);
+            }
         }
         if let Some(matrix) = &self.wi_linear {
             hidden(matrix, Op::Multiply, wide);
         }
         let input = tile.requantize(wide, d_ff, tokens);
         linear(&self.wo, 0..self.wo.rows, input, tokens, output);
+    }
+
+    /// Sets `wide` to relu(wi·x), if that is the activation and this machine does both at once.
+    fn rectified(&self, tile: &Tile<'_>, wide: &mut [f32], tokens: usize) -> bool {
+        let mut output = Output {
+            rows: wide,
+            stride: self.wi.rows,
+            op: Op::Store,
+            gated: None,
+        };
+        self.activation == Activation::Relu
+            && linear_rectified(&self.wi, tile.input(), tokens, &mut output)
     }
 }

@@ -34,7 +34,45 @@ pub(crate) fn linear(
     output: &mut Output<'_>,
 ) {
     let range = range.start..range.end.min(matrix.rows);
-    let int8 = match (matrix.values, input) {
+    let int8 = int8(matrix, input);
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if let Some((matrix, x)) = &int8
+        && kernels::x86::product(matrix, range.clone(), x, tokens, false, output)
+    {
+        return;
+    }
+    // Batches of 16 tokens: each meets all weights.
+    let mut first = 0;
+    while first < tokens {
+        let count = BATCH.min(tokens.saturating_sub(first));
+        let batch = first..first.saturating_add(count);
+        match &int8 {
+            Some((matrix, x)) => by_block(matrix, range.clone(), x, batch, output),
+            None => by_row(matrix, range.clone(), input, batch, output),
+        }
+        first = first.saturating_add(BATCH);
+    }
+}
+
+/// All rows of `matrix`, and max(0, y) in place of each output y, where this machine does both at once;
+/// says whether it did.
+pub(crate) fn linear_rectified(
+    _matrix: &Matrix<'_>,
+    _input: Input<'_>,
+    _tokens: usize,
+    _output: &mut Output<'_>,
+) -> bool {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    if let Some((int8, x)) = int8(_matrix, _input) {
+        return kernels::x86::product(&int8, 0.._matrix.rows, &x, _tokens, true, _output);
+    }
+    false
+}
+
+/// An int8 matrix and an input that suits it.
+#[inline(always)]
+fn int8<'a>(matrix: &Matrix<'a>, input: Input<'a>) -> Option<(Int8<'a>, Quantized<'a>)> {
+    match (matrix.values, input) {
         (
             Values::I8 {
                 weights,
@@ -52,23 +90,6 @@ pub(crate) fn linear(
             x,
         )),
         _ => None,
-    };
-    #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    if let Some((matrix, x)) = &int8
-        && kernels::x86::product(matrix, range.clone(), x, tokens, output)
-    {
-        return;
-    }
-    // Batches of 16 tokens: each meets all weights.
-    let mut first = 0;
-    while first < tokens {
-        let count = BATCH.min(tokens.saturating_sub(first));
-        let batch = first..first.saturating_add(count);
-        match &int8 {
-            Some((matrix, x)) => by_block(matrix, range.clone(), x, batch, output),
-            None => by_row(matrix, range.clone(), input, batch, output),
-        }
-        first = first.saturating_add(BATCH);
     }
 }
 

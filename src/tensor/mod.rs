@@ -13,7 +13,7 @@ use crate::kernels::Single;
 use crate::kernels::matmul::{Form, Weights};
 
 pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
-pub(crate) use linear::{Input, linear, part};
+pub(crate) use linear::{Input, linear, linear_rectified, part};
 
 /// A matrix in flash, row by row, with an optional bias per row.
 #[derive(Debug, Clone, Copy)]

@@ -16,8 +16,8 @@ use crate::tensor::{Matrix, Op, Output};
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
     pub(super) fn keys_values(&mut self, layer: u32, token: usize) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let rows = self.tile_rows();
+        let rows = self.attention_rows();
+        let (count, next) = self.tile_with(rows, token);
         let model = self.session.model;
         let palm = model.palm();
         let (shape, record) = (model.shape(), palm.layer(layer));
@@ -43,8 +43,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
 
     #[inline(never)]
     pub(super) fn attention(&mut self, layer: u32, token: usize) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let (rows, len) = (self.tile_rows(), self.len);
+        let (rows, len) = (self.attention_rows(), self.len);
+        let (count, next) = self.tile_with(rows, token);
         let limit = self.session.limits.source;
         // What is needed of the model is taken before the arena is borrowed: a copy of the whole
         // view would be half a kilobyte of stack.
