@@ -66,10 +66,22 @@ impl<'p, 'm> FeedForward<'p, 'm> {
             };
             self.region.apply(matrix, tile.input(), tokens, &mut output);
         };
-        hidden(self.wi, Op::Store, wide);
-        if let Some(values) = wide.get_mut(..tokens.saturating_mul(d_ff)) {
-            let activation = Activation::from_code(self.activation);
-            fast::activate(activation.unwrap_or(Activation::Relu), values);
+        let activation = Activation::from_code(self.activation).unwrap_or(Activation::Relu);
+        let rectified = activation == Activation::Relu && {
+            let mut output = Output {
+                rows: wide,
+                stride: d_ff,
+                op: Op::Store,
+                gated: None,
+            };
+            self.region
+                .apply_rectified(self.wi, tile.input(), tokens, &mut output)
+        };
+        if !rectified {
+            hidden(self.wi, Op::Store, wide);
+            if let Some(values) = wide.get_mut(..tokens.saturating_mul(d_ff)) {
+                fast::activate(activation, values);
+            }
         }
         if self.wi_linear != NONE16 {
             hidden(self.wi_linear, Op::Multiply, wide);

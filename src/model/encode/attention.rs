@@ -16,8 +16,8 @@ use crate::tensor::{Op, Output, Region};
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
     pub(super) fn keys_values(&mut self, layer: u32, token: usize) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let rows = self.tile_rows();
+        let rows = self.attention_rows();
+        let (count, next) = self.tile_with(rows, token);
         let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.self_norm);
         let limit = self.session.limits.source;
@@ -44,8 +44,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
 
     #[inline(never)]
     pub(super) fn attention(&mut self, layer: u32, token: usize) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let (rows, len) = (self.tile_rows(), self.len);
+        let (rows, len) = (self.attention_rows(), self.len);
+        let (count, next) = self.tile_with(rows, token);
         let limit = self.session.limits.source;
         let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.self_norm);

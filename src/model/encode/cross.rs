@@ -11,8 +11,8 @@ use crate::tensor::Region;
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
     pub(super) fn cross(&mut self, layer: u32, token: usize) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let rows = self.tile_rows();
+        let rows = self.attention_rows();
+        let (count, next) = self.tile_with(rows, token);
         let source = self.session.limits.source;
         let cross_kv = self.session.plan.cross_kv as usize;
         let (model, mut low, states) = self.session.split_states();

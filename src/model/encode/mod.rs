@@ -10,6 +10,8 @@ use super::encoded::Encoded;
 use super::pieces::{add, normalize};
 use super::{Error, Model, Progress, Session};
 use crate::format::FeedForwardKind;
+#[cfg(feature = "threads")]
+use crate::kernels::pool;
 use crate::layers::mixture::{NoTrace, RouteTrace, Stack};
 use crate::layers::norm::NormKind;
 use crate::storage::WeightSource;
@@ -120,6 +122,23 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         for (to, id) in ids.iter_mut().zip(source) {
             *to = *id;
         }
+        #[cfg(feature = "threads")]
+        {
+            /// What a value costs, in multiplications: bytes of a row lie far apart.
+            const VALUE: usize = 512;
+            let states = states.get_mut(..source.len().saturating_mul(d_model));
+            let cost = d_model.saturating_mul(VALUE);
+            pool::each_row(
+                states.unwrap_or_default(),
+                d_model,
+                cost,
+                &|position, row| {
+                    let id = source.get(position).copied().unwrap_or_default();
+                    embedding.row(id, position, row);
+                },
+            );
+        }
+        #[cfg(not(feature = "threads"))]
         for (position, (row, id)) in states.chunks_exact_mut(d_model).zip(source).enumerate() {
             embedding.row(*id, position, row);
         }
@@ -211,7 +230,12 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
 
     /// Tokens of the tile that begins at `token`, and where the next one begins.
     fn tile_of(&self, token: usize) -> (usize, Option<usize>) {
-        let count = self.tile_rows().min(self.len.saturating_sub(token));
+        self.tile_with(self.tile_rows(), token)
+    }
+
+    /// The same with tiles of so many rows.
+    fn tile_with(&self, rows: usize, token: usize) -> (usize, Option<usize>) {
+        let count = rows.min(self.len.saturating_sub(token));
         let next = token.saturating_add(count);
         (count, (next < self.len && count > 0).then_some(next))
     }
@@ -223,6 +247,12 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
             .shape()
             .tile
             .min(self.session.limits.source as usize)
+    }
+
+    /// The same of attention's.
+    fn attention_rows(&self) -> usize {
+        let rows = self.session.model.shape().attention_tile();
+        rows.min(self.session.limits.source as usize)
     }
 
     /// What a layer begins with. In parallel layers the feed-forward comes first: it starts from
