@@ -1,9 +1,13 @@
 //! The feed-forward block, plain or gated (Shazeer 2020, "GLU variants improve Transformer").
 
 use super::tile::{Tile, TileKind};
+use super::turn::{GATED, QUANTIZE, Turn};
 use crate::format::{ExpertRecord, LayerRecord, Palm};
 use crate::kernels::{Activation, Layout, fast};
 use crate::tensor::{Matrix, Op, Output, linear};
+
+/// What an activation function costs, in multiply-accumulates.
+const ACTIVATE: usize = 45;
 
 /// The matrices of a feed-forward block: wo · act(wi·x), or wo · (act(wi·x) ∘ wi_linear·x).
 pub(crate) struct FeedForward<'m> {
@@ -48,32 +52,40 @@ impl<'m> FeedForward<'m> {
         }
     }
 
-    /// Computes `tokens` rows of `tile` into `output`, with `wide` (`tokens · d_ff`) as scratch.
+    /// Computes `tokens` rows of `tile` into `output`, with `wide` (`tokens · d_ff`) as scratch; what
+    /// of it `turn` has.
     pub fn apply(
         &self,
         tile: &mut Tile<'_>,
         wide: &mut [f32],
         tokens: usize,
         output: &mut Output<'_>,
+        turn: &mut Turn,
     ) {
         let d_ff = self.wi.rows;
-        let hidden = |matrix: &Matrix<'_>, op: Op, wide: &mut [f32]| {
+        let hidden = |matrix: &Matrix<'_>, op: Op, wide: &mut [f32], turn: &mut Turn| {
             let mut output = Output {
                 rows: wide,
                 stride: d_ff,
                 op,
                 gated: None,
             };
-            linear(matrix, 0..d_ff, tile.input(), tokens, &mut output);
+            let rows = turn.rows(d_ff, matrix.cols, tokens, 0);
+            linear(matrix, rows, tile.input(), tokens, &mut output);
         };
-        hidden(&self.wi, Op::Store, wide);
-        if let Some(values) = wide.get_mut(..tokens.saturating_mul(d_ff)) {
+        hidden(&self.wi, Op::Store, wide, turn);
+        let some = turn.take(tokens, d_ff.saturating_mul(ACTIVATE), 1);
+        let some = some.start.saturating_mul(d_ff)..some.end.saturating_mul(d_ff);
+        if let Some(values) = wide.get_mut(some) {
             fast::activate(self.activation, values);
         }
         if let Some(matrix) = &self.wi_linear {
-            hidden(matrix, Op::Multiply, wide);
+            hidden(matrix, Op::Multiply, wide, turn);
         }
-        let input = tile.requantize(wide, d_ff, tokens);
-        linear(&self.wo, 0..self.wo.rows, input, tokens, output);
+        let some = turn.take(tokens, d_ff.saturating_mul(QUANTIZE), 1);
+        let input = tile.requantize(wide, d_ff, some);
+        let gated = if output.gated.is_some() { GATED } else { 0 };
+        let rows = turn.rows(self.wo.rows, d_ff, tokens, gated);
+        linear(&self.wo, rows, input, tokens, output);
     }
 }

@@ -9,3 +9,4 @@ pub(crate) mod mixture;
 pub(crate) mod norm;
 pub(crate) mod position;
 pub(crate) mod tile;
+pub(crate) mod turn;

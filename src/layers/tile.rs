@@ -202,13 +202,13 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// `tokens` computed rows of `width` values as the input of the next linear layer: in place
-    /// for floats, through this tile for bytes.
+    /// Computed rows of `width` values as the input of the next linear layer: in place for floats;
+    /// through this tile for bytes, into which the rows of `tokens` are put now.
     pub fn requantize<'b>(
         &'b mut self,
         values: &'b [f32],
         width: usize,
-        tokens: usize,
+        tokens: core::ops::Range<usize>,
     ) -> Input<'b> {
         if let Self::Float { .. } = self {
             return Input::Float {
@@ -216,7 +216,8 @@ impl<'a> Tile<'a> {
                 stride: width,
             };
         }
-        for token in 0..tokens {
+        self.keep(width);
+        for token in tokens {
             self.set(
                 token,
                 crate::tensor::part(values, token.saturating_mul(width), width),

@@ -8,6 +8,7 @@ use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
 use crate::layers::position::{RelativeBias, Rotary};
 use crate::layers::tile::Tile;
+use crate::layers::turn::{NORM, QUANTIZE, Turn};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
 use crate::tensor::{Matrix, NormWeights, Op, Output, bytes, linear, part};
@@ -81,7 +82,7 @@ pub(super) fn set_row(
     }
 }
 
-/// Fills a tile with the states of `tokens`.
+/// Fills a tile with the states of `tokens`; those that `turn` has.
 pub(super) fn fill(
     tile: &mut Tile<'_>,
     scratch: &mut [f32],
@@ -89,14 +90,17 @@ pub(super) fn fill(
     d_model: usize,
     tokens: core::ops::Range<usize>,
     norm: Option<(NormKind, NormWeights<'_>)>,
+    turn: &mut Turn,
 ) {
-    for (row, token) in tokens.enumerate() {
+    for row in turn.take(tokens.len(), d_model.saturating_mul(NORM + QUANTIZE), 1) {
+        let token = tokens.start.saturating_add(row);
         let state = part(states, token.saturating_mul(d_model), d_model);
         set_row(tile, row, scratch, state, norm.as_ref());
     }
 }
 
-/// Projects the `count` rows of a tile to keys and values, and stores them from `position` on.
+/// Projects the `count` rows of a tile to keys and values, and stores them from `position` on; what
+/// of it `turn` has.
 #[inline(never)]
 pub(super) fn store_keys_values(
     [k, v]: [Matrix<'_>; 2],
@@ -104,6 +108,7 @@ pub(super) fn store_keys_values(
     (tile, count): (&Tile<'_>, usize),
     wide: &mut [f32],
     (cache, position): (&mut KvCache<'_>, usize),
+    turn: &mut Turn,
 ) {
     let inner = cache.heads.saturating_mul(cache.d_kv);
     for (side, matrix) in [(KvSide::Key, k), (KvSide::Value, v)] {
@@ -113,8 +118,12 @@ pub(super) fn store_keys_values(
             op: Op::Store,
             gated: None,
         };
-        linear(&matrix, 0..matrix.rows, tile.input(), count, &mut output);
-        for (row, values) in wide.chunks_exact_mut(inner.max(1)).take(count).enumerate() {
+        let rows = turn.rows(matrix.rows, matrix.cols, count, 0);
+        linear(&matrix, rows, tile.input(), count, &mut output);
+        for row in turn.take(count, inner.saturating_mul(QUANTIZE), 1) {
+            let start = row.saturating_mul(inner);
+            let values = wide.get_mut(start..start.saturating_add(inner));
+            let values = values.unwrap_or_default();
             let position = position.saturating_add(row);
             if let (KvSide::Key, Some(rotary)) = (side, &rotary) {
                 rotary.apply(values, position);
@@ -147,17 +156,26 @@ fn swap_with_next<T>(values: &mut [T], at: usize) {
     }
 }
 
-/// The blob of expert `index`, or the error that names it.
+/// The blob of expert `index`, or the error that names it; nothing while `turn` leaves some of it to
+/// be read by a later one.
 pub(super) fn fetch<'s>(
     source: &'s mut impl WeightSource,
     index: u32,
     expert: &ExpertRecord,
+    turn: &mut Turn,
 ) -> Result<&'s [u8], Error> {
-    let blob = source.expert(index, expert);
-    blob.map_err(|reason| Error::Storage {
+    let named = |reason| Error::Storage {
         expert: index,
         reason,
-    })
+    };
+    if turn.is_due() {
+        if !source.prepare(index, expert, turn.bytes()).map_err(named)? {
+            turn.stop();
+            return Ok(&[]);
+        }
+        turn.pass();
+    }
+    source.expert(index, expert).map_err(named)
 }
 
 /// Adds values to values.
@@ -172,15 +190,18 @@ pub(super) fn factor(record: &LayerRecord) -> Option<f32> {
     (record.output_factor != 1.0).then_some(record.output_factor)
 }
 
-/// Normalizes `count` rows of D values in place, if there is a norm.
+/// Normalizes those of `count` rows of D values that `turn` has, in place, if there is a norm.
 pub(super) fn normalize(
     rows: &mut [f32],
     d_model: usize,
     count: usize,
     norm: Option<(NormKind, NormWeights<'_>)>,
+    turn: &mut Turn,
 ) {
     if let Some((kind, weights)) = norm {
-        for row in rows.chunks_exact_mut(d_model.max(1)).take(count) {
+        let some = turn.take(count, d_model.saturating_mul(NORM), 1);
+        let rows = rows.chunks_exact_mut(d_model.max(1));
+        for row in rows.skip(some.start).take(some.len()) {
             kind.apply(&weights, row);
         }
     }

@@ -62,6 +62,24 @@ pub trait WeightSource {
     /// [`StorageError`] if they cannot be read.
     fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError>;
 
+    /// Does some of what it takes to have the blob: reads at most `most` bytes of it and checks
+    /// them. Whether [`WeightSource::expert`] gives it at once now. `most` is a multiple of 16 and not
+    /// 0, and `usize::MAX` where `expert` itself may take its time.
+    ///
+    /// It is called before `expert` whenever a layer has chosen one, until it says yes; units of work
+    /// that follow with the same expert call `expert` only.
+    ///
+    /// # Errors
+    /// As [`WeightSource::expert`]; a call after it begins anew.
+    fn prepare(
+        &mut self,
+        _index: u32,
+        _expert: &ExpertRecord,
+        _most: usize,
+    ) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+
     /// Whether the blobs come from elsewhere than the image, which then need not hold them.
     fn is_paged(&self) -> bool {
         false
@@ -71,22 +89,26 @@ pub trait WeightSource {
 /// Weights in mapped memory: flash, or a file read as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Mapped<'m> {
-    palm: Palm<'m>,
+    /// Not the whole view, which a session has already: it lies on the stack.
+    image: &'m [u8],
 }
 
 impl<'m> Mapped<'m> {
     /// The experts of this image.
     pub const fn new(palm: Palm<'m>) -> Self {
-        Self { palm }
+        Self {
+            image: palm.bytes(),
+        }
     }
 }
 
 impl WeightSource for Mapped<'_> {
     fn expert(&mut self, _index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
-        let blob = self.palm.expert_bytes(expert);
-        match blob.is_empty() {
-            true => Err(StorageError::Absent),
-            false => Ok(blob),
+        let start = expert.offset as usize;
+        let end = start.saturating_add(expert.len as usize);
+        match self.image.get(start..end) {
+            Some(blob) if !blob.is_empty() => Ok(blob),
+            _ => Err(StorageError::Absent),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::Stack;
 use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
+use crate::layers::turn::Turn;
 use crate::model::pieces::{fill, normalize, relative_bias, rows_from, store_keys_values};
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
@@ -13,7 +14,7 @@ use crate::tensor::{Matrix, Op, Output};
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
-    pub(super) fn keys_values(&mut self, layer: u32, token: usize) -> Stage {
+    pub(super) fn keys_values(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
         let model = self.session.model;
@@ -29,10 +30,11 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        fill(&mut tile, wide, states, d_model, tokens, norm, turn);
         let matrices = [record.k, record.v].map(|index| Matrix::resident(palm, index));
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
-        store_keys_values(matrices, rotary, (&tile, count), wide, (&mut cache, token));
+        let cache = (&mut cache, token);
+        store_keys_values(matrices, rotary, (&tile, count), wide, cache, turn);
         match next {
             Some(token) => Stage::KeysValues { layer, token },
             None => Stage::Attention { layer, token: 0 },
@@ -40,7 +42,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn attention(&mut self, layer: u32, token: usize) -> Stage {
+    pub(super) fn attention(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
         let (count, next) = self.tile_of(token);
         let (rows, len) = (self.tile_rows(), self.len);
         let limit = self.session.limits.source;
@@ -72,7 +74,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let tokens = token..token.saturating_add(count);
         // With one tile, its rows are still those that keys and values were made of.
         if token > 0 || next.is_some() {
-            fill(&mut tile, wide, states, d_model, tokens, norm);
+            fill(&mut tile, wide, states, d_model, tokens, norm, turn);
         } else {
             tile.keep(d_model);
         }
@@ -88,8 +90,9 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             count,
             keys: len,
         };
-        attending.apply(&mut tile, wide, &cache, &mut scratch, span, &mut output);
-        normalize(states, d_model, count, post);
+        let scratch = &mut scratch;
+        attending.apply(&mut tile, wide, &cache, scratch, span, &mut output, turn);
+        normalize(states, d_model, count, post, turn);
         match next {
             Some(token) => Stage::Attention { layer, token },
             None => self.after_attention(layer),

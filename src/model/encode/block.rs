@@ -9,6 +9,7 @@ use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::{RouteTrace, RouterView, Stack, TokenAt};
 use crate::layers::position::Rotary;
 use crate::layers::tile::{Tile, TileKind};
+use crate::layers::turn::Turn;
 use crate::model::pieces::{
     add, copy, factor, fetch, fill, rows_from, sort_by_expert, store_keys_values,
 };
@@ -117,7 +118,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     /// Fetches the chosen expert `rank` and cuts the arena beside it.
-    fn block_work(&mut self, rank: usize) -> Result<Work<'_>, Error> {
+    fn block_work(&mut self, rank: usize, turn: &mut Turn) -> Result<Work<'_>, Error> {
         let (record, block) = self.block();
         let Regions { mut low, .. } = self.session.encode_regions(true);
         let chosen = Chosen::carve(&mut low, &block);
@@ -132,7 +133,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             plan,
             ..
         } = &mut *self.session;
-        let blob = fetch(source, index, &expert)?;
+        let blob = fetch(source, index, &expert, turn)?;
         let Regions {
             aside,
             mut low,
@@ -151,7 +152,12 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn block_keys_values(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
+    pub(super) fn block_keys_values(
+        &mut self,
+        rank: usize,
+        token: usize,
+        turn: &mut Turn,
+    ) -> Result<Stage, Error> {
         let (record, _) = self.block();
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
@@ -167,7 +173,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             mut low,
             states,
             ..
-        } = self.block_work(rank)?;
+        } = self.block_work(rank, turn)?;
         let mut cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let [_, k, v, _] = expert.attention;
@@ -175,10 +181,10 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let kind = TileKind::for_matrix(&matrices[0], shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, 0);
         let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        fill(&mut tile, wide, states, d_model, tokens, norm, turn);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
         let cache = (&mut cache, token);
-        store_keys_values(matrices, rotary, (&tile, count), wide, cache);
+        store_keys_values(matrices, rotary, (&tile, count), wide, cache, turn);
         Ok(match next {
             Some(token) => Stage::BlockKeysValues { rank, token },
             None => Stage::BlockAttention { rank, token: 0 },
@@ -186,7 +192,12 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn block_attention(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
+    pub(super) fn block_attention(
+        &mut self,
+        rank: usize,
+        token: usize,
+        turn: &mut Turn,
+    ) -> Result<Stage, Error> {
         let (record, _) = self.block();
         let (count, next) = self.tile_of(token);
         let (rows, len) = (self.tile_rows(), self.len);
@@ -203,7 +214,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             aside,
             mut low,
             states,
-        } = self.block_work(rank)?;
+        } = self.block_work(rank, turn)?;
         let cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
@@ -218,7 +229,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let kind = TileKind::for_matrix(&attending.q, shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, inner);
         let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        fill(&mut tile, wide, states, d_model, tokens, norm, turn);
         let mut output = Output {
             rows: rows_from(aside, token, d_model),
             stride: d_model,
@@ -233,7 +244,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             count,
             keys: len,
         };
-        attending.apply(&mut tile, wide, &cache, &mut scratch, span, &mut output);
+        let scratch = &mut scratch;
+        attending.apply(&mut tile, wide, &cache, scratch, span, &mut output, turn);
         Ok(match next {
             Some(token) => Stage::BlockAttention { rank, token },
             None => Stage::BlockFeedForward { rank, token: 0 },
@@ -241,7 +253,12 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn block_feed_forward(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
+    pub(super) fn block_feed_forward(
+        &mut self,
+        rank: usize,
+        token: usize,
+        turn: &mut Turn,
+    ) -> Result<Stage, Error> {
         let (record, block) = self.block();
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
@@ -255,13 +272,13 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             aside,
             mut low,
             states,
-        } = self.block_work(rank)?;
+        } = self.block_work(rank, turn)?;
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let block = FeedForward::expert(model.palm(), blob, &expert);
         let layout = model.shape().layout;
         let mut tile = Tile::carve(&mut low, block.tile_kind(layout), rows, d_model, d_ff);
         let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm);
+        fill(&mut tile, wide, states, d_model, tokens, norm, turn);
         let mut output = Output {
             rows: rows_from(aside, token, d_model),
             stride: d_model,
@@ -271,18 +288,18 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
                 gates: Gates::All(gate),
             }),
         };
-        block.apply(&mut tile, wide, count, &mut output);
+        block.apply(&mut tile, wide, count, &mut output, turn);
         Ok(match next {
             Some(token) => Stage::BlockFeedForward { rank, token },
             None => self.block_expert(rank.saturating_add(1)),
         })
     }
 
-    pub(super) fn end_of_block(&mut self, trace: &mut impl RouteTrace) -> Stage {
-        let len = self.len_of_states();
-        let Regions { aside, states, .. } = self.session.encode_regions(true);
-        add(states.get_mut(..len).unwrap_or_default(), aside);
-        trace.layer(Stack::Block, 0, self.states());
+    pub(super) fn end_of_block(&mut self, trace: &mut impl RouteTrace, turn: &mut Turn) -> Stage {
+        self.add_aside(turn);
+        if !turn.is_stopped() {
+            trace.layer(Stack::Block, 0, self.states());
+        }
         Stage::FinalNorm
     }
 }

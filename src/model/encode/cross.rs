@@ -3,6 +3,7 @@
 use super::{Encoding, Stage};
 use crate::layers::kv_cache::KvCache;
 use crate::layers::tile::Tile;
+use crate::layers::turn::Turn;
 use crate::model::pieces::{fill, nth, store_keys_values};
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
@@ -10,7 +11,7 @@ use crate::tensor::Matrix;
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
-    pub(super) fn cross(&mut self, layer: u32, token: usize) -> Stage {
+    pub(super) fn cross(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
         let model = self.session.model;
@@ -27,10 +28,11 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let mut cache = KvCache::carve(&mut nth(caches, kv_shape, layer), kv_shape);
         let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, None);
+        fill(&mut tile, wide, states, d_model, tokens, None, turn);
         let matrices = [record.cross_k, record.cross_v];
         let matrices = matrices.map(|index| Matrix::resident(model.palm(), index));
-        store_keys_values(matrices, None, (&tile, count), wide, (&mut cache, token));
+        let cache = (&mut cache, token);
+        store_keys_values(matrices, None, (&tile, count), wide, cache, turn);
         let layers = shape.decoder.layers as u32;
         match next {
             Some(token) => Stage::Cross { layer, token },
