@@ -9,6 +9,7 @@ fn main() {
         "cargo::rustc-check-cfg=cfg(kernels, values(\"v6m\", \"v7m\", \"dsp\", \"mve\", \"rv32\"))"
     );
     println!("cargo::rustc-check-cfg=cfg(soft_floats)");
+    println!("cargo::rustc-check-cfg=cfg(outputs)");
     println!("cargo::rustc-check-cfg=cfg(fpu)");
     println!("cargo::rustc-check-cfg=cfg(armv8m)");
     let feature = |name: &str| env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
@@ -30,6 +31,10 @@ fn main() {
         name if name.starts_with("riscv32") && name.contains('m') => "rv32",
         _ => return,
     };
+    // Kernels that make a layer's outputs by integer instructions.
+    if is_without_fpu(&target) && matches!(kernels, "v6m" | "v7m" | "rv32") {
+        println!("cargo::rustc-cfg=outputs");
+    }
     if target.starts_with("thumbv8m.main") {
         println!("cargo::rustc-cfg=armv8m");
     }

@@ -153,10 +153,7 @@ impl<'m> Palm<'m> {
 
     /// An expert's blob in the image.
     pub const fn expert_bytes(&self, expert: &ExpertRecord) -> &'m [u8] {
-        match span(self.bytes, expert.offset as usize, expert.len as usize) {
-            Some(bytes) => bytes,
-            None => &[],
-        }
+        expert.bytes(self.bytes)
     }
 
     /// Checks every CRC of the body: sections and experts, as far as they are there (see

@@ -1,7 +1,7 @@
 //! The entries of the tables.
 
 use super::NONE16;
-use super::bytes::{f32_at, u8_at, u16_at, u32_at};
+use super::bytes::{f32_at, span, u8_at, u16_at, u32_at};
 use crate::kernels::Layout;
 
 /// How a tensor's values are stored.
@@ -274,6 +274,14 @@ impl ExpertRecord {
                 one_less(u16_at(b, at + 24)),
                 one_less(u16_at(b, at + 26)),
             ],
+        }
+    }
+
+    /// Its blob in an image.
+    pub(crate) const fn bytes<'m>(&self, image: &'m [u8]) -> &'m [u8] {
+        match span(image, self.offset as usize, self.len as usize) {
+            Some(bytes) => bytes,
+            None => &[],
         }
     }
 

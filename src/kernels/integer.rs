@@ -88,20 +88,7 @@ pub struct Affine {
 /// q = clamp(rne(x·i) + zero, ±127), each operation rounded to f32. A row with r < 1e−30 or r not
 /// finite gives scale 0 and zeros.
 pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
-    let (mut positive, mut negative) = (0, SIGN);
-    // As integers, floats above zero are in order, and those below it in the opposite one.
-    let mut widen = |x: &f32| {
-        let bits = x.to_bits();
-        if bits as i32 > positive {
-            positive = bits as i32;
-        }
-        if bits > negative {
-            negative = bits;
-        }
-    };
-    let (fours, rest) = x.as_chunks::<4>();
-    fours.iter().flatten().for_each(&mut widen);
-    rest.iter().for_each(&mut widen);
+    let (mut positive, mut negative) = bounds(x);
     let has_nan = positive > INFINITY as i32 || negative > SIGN | INFINITY;
     if has_nan {
         (positive, negative) = bounds_of_numbers(x);
@@ -120,7 +107,7 @@ pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
     let zero = (Single(-127.0) - low * inverse).round();
     let padding = x.len()..;
     if least.wrapping_add(zero) >= -127 && greatest.wrapping_add(zero) <= 127 {
-        round_to_steps::<23, _>(x, inverse.0, q, |steps| steps.wrapping_add(zero) as i8);
+        steps(x, inverse.0, zero, q);
     } else {
         round_and_clamp(x, inverse.0, q, zero);
     }
@@ -132,6 +119,50 @@ pub fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
         scale: (range / Single(254.0)).0,
         zero,
     }
+}
+
+/// What a kernel leaves of values four at a time.
+#[cfg(fpu)]
+const NO_FOURS: &[[f32; 4]] = &[];
+
+/// The greatest bits of floats: as signed numbers, at least those of 0, and as unsigned ones, at
+/// least those of −0. As integers, floats above zero are in order, and those below it in the opposite
+/// one.
+fn bounds(x: &[f32]) -> (i32, u32) {
+    let (fours, rest) = x.as_chunks::<4>();
+    #[cfg(fpu)]
+    let ((mut positive, mut negative), fours) = (super::quantize::bounds(fours), NO_FOURS);
+    #[cfg(not(fpu))]
+    let (mut positive, mut negative) = (0, SIGN);
+    let mut widen = |x: &f32| {
+        let bits = x.to_bits();
+        if bits as i32 > positive {
+            positive = bits as i32;
+        }
+        if bits > negative {
+            negative = bits;
+        }
+    };
+    fours.iter().flatten().for_each(&mut widen);
+    rest.iter().for_each(&mut widen);
+    (positive, negative)
+}
+
+/// `q` = rne(x · `inverse`) + `zero`, which are bytes.
+fn steps(x: &[f32], inverse: f32, zero: i32, q: &mut [i8]) {
+    #[cfg(fpu)]
+    let (x, q) = {
+        let (fours, rest) = x.as_chunks::<4>();
+        let (q, q_rest) = q.as_chunks_mut::<4>();
+        super::quantize::steps(fours, inverse, zero, q);
+        // What is left of a row that has less than a multiple of 4.
+        let last = q.get_mut(fours.len()..).unwrap_or_default();
+        match last.is_empty() {
+            true => (rest, q_rest),
+            false => (rest, last.as_flattened_mut()),
+        }
+    };
+    round_to_steps::<23, _>(x, inverse, q, |steps| steps.wrapping_add(zero) as i8);
 }
 
 /// The sign of a float's bits.
@@ -209,9 +240,12 @@ pub(super) fn round_to_steps<const FRACTION: u32, T>(
 /// q = clamp(rne(x · (127 / m)), ±127). m < 1e−30 or not finite gives scale 0 and zeros.
 pub fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> f32 {
     // Twice the bits: without the sign.
+    let (fours, rest) = x.as_chunks::<4>();
+    #[cfg(fpu)]
+    let (mut greatest, fours) = (super::quantize::greatest(fours), NO_FOURS);
+    #[cfg(not(fpu))]
     let mut greatest = 0;
     let mut widen = |x: &f32| greatest = (x.to_bits() << 1).max(greatest);
-    let (fours, rest) = x.as_chunks::<4>();
     fours.iter().flatten().for_each(&mut widen);
     rest.iter().for_each(&mut widen);
     let mut greatest = greatest >> 1;
@@ -226,7 +260,7 @@ pub fn quantize_symmetric(x: &[f32], q: &mut [i8]) -> f32 {
     }
     let greatest = Single::from_bits(greatest);
     let inverse = Single(127.0) / greatest;
-    round_to_steps::<23, _>(x, inverse.0, q, |steps| steps as i8);
+    steps(x, inverse.0, 0, q);
     if has_nan {
         replace_nan(x, q, 0);
     }

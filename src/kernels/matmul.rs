@@ -7,7 +7,7 @@ use super::layout::Layout;
 const CHUNK: usize = 64;
 
 /// Most sums that a call of [`dots`] gives.
-pub const SUMS: usize = 64;
+pub const SUMS: usize = if cfg!(kernels = "v6m") { 128 } else { 64 };
 
 /// The bytes of an int8 matrix, in the order that its layout says.
 #[derive(Debug, Clone, Copy)]
@@ -180,8 +180,8 @@ impl<'m> Weights<'m> {
 /// Rows of a matrix that one call of [`dots`] takes with so many tokens: a multiple of 4.
 pub const fn rows_at_once(tokens: usize) -> usize {
     match tokens {
-        // What a call costs by itself counts where a row is short.
-        0..=1 if target::IS_SMALL => 64,
+        // What a call costs by itself counts where a row is short, and where it sums activations.
+        0..=1 if target::IS_SMALL => SUMS,
         0..=4 => 16,
         5..=8 => 8,
         _ => 4,

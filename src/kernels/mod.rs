@@ -39,6 +39,8 @@ pub mod matmul;
 #[cfg(feature = "std")]
 #[doc(hidden)]
 pub mod measure;
+#[cfg(outputs)]
+pub(crate) mod outputs;
 #[cfg(feature = "threads")]
 pub mod pool;
 pub(crate) mod product;
@@ -51,7 +53,9 @@ pub mod softmax;
 pub(crate) mod x86;
 
 pub use activation::Activation;
+#[cfg(kernels = "mve")]
+pub(crate) use arm::mve_product as mve;
 #[cfg(fpu)]
-pub(crate) use arm::fpu;
+pub(crate) use arm::{fpu, quantize};
 pub use layout::Layout;
 pub use single::Single;

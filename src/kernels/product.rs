@@ -4,7 +4,7 @@ use super::matmul::{Rows, Weights};
 use super::single::Single;
 
 /// An int8 matrix with what its rows have.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Int8<'m> {
     pub weights: Weights<'m>,
     pub scales: &'m [f32],

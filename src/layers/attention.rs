@@ -6,10 +6,10 @@ use core::ops::Range;
 use super::kv_cache::{KvCache, KvValues};
 use super::position::{RelativeBias, Rotary};
 use super::tile::Tile;
-use super::turn::{GATED, QUANTIZE, Turn};
 use crate::kernels::{Single, float, integer, softmax};
 use crate::tensor::arena::{Carver, round4};
-use crate::tensor::{Matrix, Op, Output, linear, part};
+use crate::tensor::turn::{QUANTIZE, Turn};
+use crate::tensor::{Op, Output, Region, part};
 
 /// Keys whose integer products are summed in i32 before they join the f32 sum:
 /// 512 · 32767 · 127 < 2³¹.
@@ -152,9 +152,13 @@ fn add_bias(scores: &mut [f32], query: &Query<'_>, head: usize) {
 
 /// The projections of queries and outputs around [`attend`], for a tile of tokens.
 #[derive(Clone, Copy)]
-pub(crate) struct Attending<'m> {
-    pub q: Matrix<'m>,
-    pub o: Matrix<'m>,
+pub(crate) struct Attending<'p, 'm> {
+    /// Where the matrices lie.
+    pub region: Region<'p, 'm>,
+    pub q: u16,
+    pub o: u16,
+    /// Width of all heads' vectors together.
+    pub inner: usize,
     pub rotary: Option<Rotary<'m>>,
     pub bias: Option<RelativeBias<'m>>,
     /// Factor of q·k.
@@ -172,7 +176,7 @@ pub(crate) struct Span {
     pub keys: usize,
 }
 
-impl Attending<'_> {
+impl Attending<'_, '_> {
     /// o · Attention(q · x) for the rows of `tile`, with `wide` (`count · inner`) as scratch; what of
     /// it `turn` has.
     #[allow(clippy::too_many_arguments)]
@@ -186,15 +190,15 @@ impl Attending<'_> {
         output: &mut Output<'_>,
         turn: &mut Turn,
     ) {
-        let (inner, count) = (self.q.rows, span.count);
+        let (inner, count) = (self.inner, span.count);
         let mut queries = Output {
             rows: wide,
             stride: inner,
             op: Op::Store,
             gated: None,
         };
-        let rows = turn.rows(inner, self.q.cols, count, 0);
-        linear(&self.q, rows, tile.input(), count, &mut queries);
+        self.region
+            .apply(self.q, tile.input(), count, &mut queries, turn);
 
         // A piece is a head of a token.
         let d_kv = cache.d_kv.max(1);
@@ -215,9 +219,7 @@ impl Attending<'_> {
 
         let tokens = turn.take(count, inner.saturating_mul(QUANTIZE), 1);
         let input = tile.requantize(wide, inner, tokens);
-        let gated = if output.gated.is_some() { GATED } else { 0 };
-        let rows = turn.rows(self.o.rows, inner, count, gated);
-        linear(&self.o, rows, input, count, output);
+        self.region.apply(self.o, input, count, output, turn);
     }
 
     /// What a head of a token costs in multiply-accumulates: two products with each key, and the
@@ -250,7 +252,7 @@ impl Attending<'_> {
             let mut attention = crate::kernels::x86::Attention {
                 queries: _wide,
                 count: _span.count,
-                heads: self.q.rows / d_kv,
+                heads: self.inner / d_kv,
                 d_kv,
                 kv_heads: _cache.heads,
                 k,
@@ -278,7 +280,7 @@ impl Attending<'_> {
         pieces: Range<usize>,
     ) {
         let d_kv = cache.d_kv.max(1);
-        let heads = self.q.rows.checked_div(d_kv).unwrap_or(0).max(1);
+        let heads = self.inner.checked_div(d_kv).unwrap_or(0).max(1);
         let group = heads.checked_div(cache.heads.max(1)).unwrap_or(0);
         let vectors = wide.chunks_exact_mut(d_kv).enumerate();
         for (piece, vector) in vectors.skip(pieces.start).take(pieces.len()) {

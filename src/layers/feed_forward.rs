@@ -1,54 +1,54 @@
 //! The feed-forward block, plain or gated (Shazeer 2020, "GLU variants improve Transformer").
 
 use super::tile::{Tile, TileKind};
-use super::turn::{GATED, QUANTIZE, Turn};
-use crate::format::{ExpertRecord, LayerRecord, Palm};
+use crate::format::{ExpertRecord, LayerRecord, NONE16, Palm};
 use crate::kernels::{Activation, Layout, fast};
-use crate::tensor::{Matrix, Op, Output, linear};
+use crate::tensor::turn::{QUANTIZE, Turn};
+use crate::tensor::{Op, Output, Region};
 
 /// What an activation function costs, in multiply-accumulates.
 const ACTIVATE: usize = 45;
 
 /// The matrices of a feed-forward block: wo · act(wi·x), or wo · (act(wi·x) ∘ wi_linear·x).
-pub(crate) struct FeedForward<'m> {
-    wi: Matrix<'m>,
-    wi_linear: Option<Matrix<'m>>,
-    wo: Matrix<'m>,
-    activation: Activation,
+pub(crate) struct FeedForward<'p, 'm> {
+    region: Region<'p, 'm>,
+    wi: u16,
+    wi_linear: u16,
+    wo: u16,
+    activation: u8,
 }
 
-impl<'m> FeedForward<'m> {
+impl<'p, 'm> FeedForward<'p, 'm> {
     /// Hidden width.
     pub fn width(&self) -> usize {
-        self.wi.rows
+        let wi = self.region.record(self.wi);
+        wi.map_or(0, |wi| wi.rows as usize)
     }
 
     /// What rows its tile holds, in a file with this layout.
     pub fn tile_kind(&self, layout: Layout) -> TileKind {
-        TileKind::for_matrix(&self.wi, layout)
+        TileKind::for_tensor(&self.region, self.wi, layout)
     }
 
     /// The dense block of a layer.
-    pub fn dense(palm: &Palm<'m>, layer: &LayerRecord) -> Self {
+    pub fn dense(palm: &'p Palm<'m>, layer: &LayerRecord) -> Self {
         Self {
-            wi: Matrix::resident(palm, layer.wi),
-            wi_linear: palm
-                .tensor(layer.wi_linear)
-                .map(|_| Matrix::resident(palm, layer.wi_linear)),
-            wo: Matrix::resident(palm, layer.wo),
-            activation: Activation::from_code(layer.activation).unwrap_or(Activation::Relu),
+            region: Region::resident(palm),
+            wi: layer.wi,
+            wi_linear: layer.wi_linear,
+            wo: layer.wo,
+            activation: layer.activation,
         }
     }
 
     /// An expert whose blob is given.
-    pub fn expert(palm: &Palm<'_>, blob: &'m [u8], expert: &ExpertRecord) -> Self {
+    pub fn expert(palm: &'p Palm<'p>, blob: &'m [u8], expert: &ExpertRecord) -> Self {
         Self {
-            wi: Matrix::of_expert(palm, blob, expert.wi),
-            wi_linear: palm
-                .tensor(expert.wi_linear)
-                .map(|_| Matrix::of_expert(palm, blob, expert.wi_linear)),
-            wo: Matrix::of_expert(palm, blob, expert.wo),
-            activation: Activation::from_code(expert.activation).unwrap_or(Activation::Relu),
+            region: Region::expert(palm, blob),
+            wi: expert.wi,
+            wi_linear: expert.wi_linear,
+            wo: expert.wo,
+            activation: expert.activation,
         }
     }
 
@@ -62,30 +62,29 @@ impl<'m> FeedForward<'m> {
         output: &mut Output<'_>,
         turn: &mut Turn,
     ) {
-        let d_ff = self.wi.rows;
-        let hidden = |matrix: &Matrix<'_>, op: Op, wide: &mut [f32], turn: &mut Turn| {
+        let d_ff = self.width();
+        let hidden = |matrix: u16, op: Op, wide: &mut [f32], turn: &mut Turn| {
             let mut output = Output {
                 rows: wide,
                 stride: d_ff,
                 op,
                 gated: None,
             };
-            let rows = turn.rows(d_ff, matrix.cols, tokens, 0);
-            linear(matrix, rows, tile.input(), tokens, &mut output);
+            let input = tile.input();
+            self.region.apply(matrix, input, tokens, &mut output, turn);
         };
-        hidden(&self.wi, Op::Store, wide, turn);
+        hidden(self.wi, Op::Store, wide, turn);
         let some = turn.take(tokens, d_ff.saturating_mul(ACTIVATE), 1);
         let some = some.start.saturating_mul(d_ff)..some.end.saturating_mul(d_ff);
         if let Some(values) = wide.get_mut(some) {
-            fast::activate(self.activation, values);
+            let activation = Activation::from_code(self.activation);
+            fast::activate(activation.unwrap_or(Activation::Relu), values);
         }
-        if let Some(matrix) = &self.wi_linear {
-            hidden(matrix, Op::Multiply, wide, turn);
+        if self.wi_linear != NONE16 {
+            hidden(self.wi_linear, Op::Multiply, wide, turn);
         }
         let some = turn.take(tokens, d_ff.saturating_mul(QUANTIZE), 1);
         let input = tile.requantize(wide, d_ff, some);
-        let gated = if output.gated.is_some() { GATED } else { 0 };
-        let rows = turn.rows(self.wo.rows, d_ff, tokens, gated);
-        linear(&self.wo, rows, input, tokens, output);
+        self.region.apply(self.wo, input, tokens, output, turn);
     }
 }

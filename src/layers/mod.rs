@@ -9,4 +9,3 @@ pub(crate) mod mixture;
 pub(crate) mod norm;
 pub(crate) mod position;
 pub(crate) mod tile;
-pub(crate) mod turn;

@@ -3,13 +3,13 @@
 
 use crate::format::{NONE16, Palm};
 use crate::kernels::Single;
-use crate::tensor::Matrix;
+use crate::tensor::Table;
 
 /// Rotates the vectors of q and k by angles that grow with the position.
 #[derive(Clone, Copy)]
 pub(crate) struct Rotary<'m> {
-    /// f32 `[rows, d_kv]`: cosines, then sines.
-    table: Matrix<'m>,
+    /// `[rows, d_kv]`: cosines, then sines.
+    table: Table<'m>,
     offset: usize,
 }
 
@@ -18,7 +18,7 @@ impl<'m> Rotary<'m> {
     pub fn of(palm: &Palm<'m>, index: u16) -> Option<Self> {
         let header = palm.header();
         (header.rotary && index != NONE16).then(|| Self {
-            table: Matrix::resident(palm, index),
+            table: Table::resident(palm, index),
             offset: header.position_offset as usize,
         })
     }
@@ -43,8 +43,8 @@ impl<'m> Rotary<'m> {
 /// The bias of a stack's self-attention.
 #[derive(Clone, Copy)]
 pub(crate) struct RelativeBias<'m> {
-    /// f32 `[buckets, heads]`.
-    pub table: Matrix<'m>,
+    /// `[buckets, heads]`.
+    pub table: Table<'m>,
     /// Bucket of each distance.
     pub distances: &'m [u8],
     /// What keys to the right of the query add; 0 where attention looks back only.

@@ -1,10 +1,11 @@
 //! The input of linear layers: a few token rows, as floats or quantized.
 
 use super::norm::NormKind;
+use crate::format::TensorFormat;
 use crate::kernels::matmul::{Form, Rows};
 use crate::kernels::{Layout, fast};
 use crate::tensor::arena::Carver;
-use crate::tensor::{Input, Matrix, NormWeights, Quantized};
+use crate::tensor::{Input, NormWeights, Quantized, Region};
 
 /// Values of a quantized row, padding included.
 pub(crate) const fn padded(width: usize) -> usize {
@@ -33,14 +34,17 @@ impl TileKind {
         }
     }
 
-    /// Rows that meet a matrix of such a file, which may be one of floats or int4.
-    pub const fn for_matrix(matrix: &Matrix<'_>, layout: Layout) -> Self {
-        match Self::of(matrix.is_integer(), layout) {
-            Self::Quantized { room, .. } => Self::Quantized {
-                room,
-                form: matrix.form(),
+    /// Rows that meet tensor `index` of such a file, which may be one of floats or int4.
+    pub fn for_tensor(region: &Region<'_, '_>, index: u16, layout: Layout) -> Self {
+        match region.record(index) {
+            Some(tensor) if tensor.format.is_integer() => Self::Quantized {
+                room: layout.activation_bytes(),
+                form: match tensor.format {
+                    TensorFormat::I4 => Form::Bytes,
+                    _ => Form::of(tensor.layout),
+                },
             },
-            Self::Float => Self::Float,
+            _ => Self::Float,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::pieces::{
     store_keys_values,
 };
 use super::plan::kv_shape;
-use super::{Error, MemoryPlan, Progress, Session, Shape};
+use super::{Error, MemoryPlan, Model, Progress, Session, Shape};
 use crate::format::{FeedForwardKind, LayerRecord};
 use crate::kernels::Single;
 use crate::layers::attention::{Attending, Scratch, Span};
@@ -18,10 +18,10 @@ use crate::layers::mixture::{
 use crate::layers::norm::NormKind;
 use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
-use crate::layers::turn::{NORM, Place, QUANTIZE, Turn};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::{Gated, Gates, Matrix, NormWeights, Op, Output, linear};
+use crate::tensor::turn::{NORM, Place, QUANTIZE, Turn};
+use crate::tensor::{Gated, Gates, Matrix, NormWeights, Op, Output, Region, linear};
 
 /// Rows of the head that one unit computes.
 const HEAD_ROWS: usize = 1024;
@@ -314,8 +314,16 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     }
 
     fn regions(&mut self) -> Regions<'_> {
-        let session = &mut *self.session;
-        Regions::of(session.arena, &session.plan, session.model.shape())
+        self.with_model().1
+    }
+
+    /// The model beside the regions: borrowed, since a copy of it takes some hundred bytes of stack.
+    fn with_model(&mut self) -> (&Model<'m>, Regions<'_>) {
+        let Session {
+            model, arena, plan, ..
+        } = &mut *self.session;
+        let regions = Regions::of(arena, plan, model.shape());
+        (model, regions)
     }
 
     /// Self-attention (its K/V are appended first) or cross-attention.
@@ -369,13 +377,15 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             set_row(&mut tile, 0, wide, state, before);
         }
         if !cross {
-            let matrices = [record.k, record.v].map(|index| Matrix::resident(palm, index));
+            let matrices = (Region::resident(palm), [record.k, record.v]);
             let cache = (&mut cache, position);
             store_keys_values(matrices, rotary, (&tile, 1), wide, cache, turn);
         }
         let attending = Attending {
-            q: Matrix::resident(palm, q),
-            o: Matrix::resident(palm, o),
+            region: Region::resident(palm),
+            q,
+            o,
+            inner,
             rotary,
             bias: match cross {
                 true => None,
@@ -410,16 +420,17 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
 
     #[inline(never)]
     fn dense(&mut self, layer: u32, turn: &mut Turn) {
-        let model = self.session.model;
-        let (shape, record) = (model.shape(), self.record(layer));
-        let (d_model, d_ff) = (shape.d_model, shape.decoder.dense_ff);
+        let record = self.record(layer);
         let norm = self.before_feed_forward(&record);
+        let (model, regions) = self.with_model();
         let Regions {
             state,
             aside,
             mut scratch,
             ..
-        } = self.regions();
+        } = regions;
+        let shape = model.shape();
+        let (d_model, d_ff) = (shape.d_model, shape.decoder.dense_ff);
         let mut tile = Tile::carve(&mut scratch, shape.tile_kind(), 1, d_model, d_ff);
         let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
         if !turn
@@ -446,8 +457,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     /// Chooses the token's experts; they and their gates stay at the start of the scratch.
     #[inline(never)]
     fn routes(&mut self, layer: u32, trace: &mut impl RouteTrace) {
-        let model = self.session.model;
-        let (shape, record) = (model.shape(), self.record(layer));
+        let record = self.record(layer);
         let norm = self.before_feed_forward(&record);
         let at = TokenAt {
             stack: Stack::Decoder,
@@ -455,12 +465,14 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             token: self.position,
             id: self.token,
         };
+        let (model, regions) = self.with_model();
         let Regions {
             state,
             aside,
             mut scratch,
             ..
-        } = self.regions();
+        } = regions;
+        let shape = model.shape();
         let (chosen, gates) = carve_choices(&mut scratch, shape, &record);
         let row: &mut [f32] = scratch.take(shape.d_model);
         let probabilities: &mut [f32] = scratch.take(shape.decoder.experts);
@@ -484,25 +496,26 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
 
     #[inline(never)]
     fn expert(&mut self, layer: u32, rank: usize, turn: &mut Turn) -> Result<(), Error> {
-        let model = self.session.model;
-        let (shape, record) = (model.shape(), self.record(layer));
-        let (d_model, d_ff) = (shape.d_model, shape.decoder.expert_ff);
+        let record = self.record(layer);
         let norm = self.before_feed_forward(&record);
-        let is_aside = self.session.model.shape().is_aside(&record);
-        let Regions { mut scratch, .. } = self.regions();
+        let (model, Regions { mut scratch, .. }) = self.with_model();
+        let shape = model.shape();
         let (chosen, gates) = carve_choices(&mut scratch, shape, &record);
         let expert = chosen.get(rank).copied().unwrap_or(0);
         let gate = gates.get(rank).copied().unwrap_or(0.0);
 
         // The blob is borrowed from the source, the buffers from the arena: two fields.
         let index = record.first_expert.saturating_add(expert.into());
-        let expert_record = model.palm().expert(index);
         let Session {
+            model,
             source,
             arena,
             plan,
             ..
         } = &mut *self.session;
+        let (palm, shape) = (model.palm(), model.shape());
+        let (d_model, d_ff) = (shape.d_model, shape.decoder.expert_ff);
+        let expert_record = palm.expert(index);
         let blob = fetch(source, index, &expert_record, turn)?;
         let Regions {
             state,
@@ -512,7 +525,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         } = Regions::of(arena, plan, shape);
         let _ = carve_choices(&mut scratch, shape, &record);
         let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
-        let block = FeedForward::expert(model.palm(), blob, &expert_record);
+        let block = FeedForward::expert(palm, blob, &expert_record);
         let mut tile = Tile::carve(
             &mut scratch,
             block.tile_kind(shape.layout),
@@ -527,7 +540,11 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             set_row(&mut tile, 0, wide, state, norm.as_ref());
         }
         let mut output = Output {
-            rows: if is_aside { aside } else { state },
+            rows: if shape.is_aside(&record) {
+                aside
+            } else {
+                state
+            },
             stride: d_model,
             op: Op::Add,
             gated: Some(Gated {
@@ -541,13 +558,13 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
 
     #[inline(never)]
     fn head(&mut self, row: usize, turn: &mut Turn) {
-        let model = self.session.model;
-        let shape = model.shape();
-        let header = model.palm().header();
-        let norm = self.session.norm(header.roles.decoder_final_norm);
+        let roles = &self.session.model.palm().header().roles;
+        let norm = self.session.norm(roles.decoder_final_norm);
+        let (model, regions) = self.with_model();
         let Regions {
             state, mut scratch, ..
-        } = self.regions();
+        } = regions;
+        let (shape, header) = (model.shape(), model.palm().header());
         let mut tile = Tile::carve(&mut scratch, shape.tile_kind(), 1, shape.d_model, 0);
         let last: &mut [f32] = scratch.take(shape.d_model);
         let logits: &mut [f32] = scratch.take(shape.vocab);
@@ -576,7 +593,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             gated: None,
         };
         let rows = HEAD_ROWS.min(head.rows.saturating_sub(row));
-        let some = turn.rows(rows, head.cols, 1, 0);
+        let some = turn.rows(rows, head.cols, 1, false);
         let rows = row.saturating_add(some.start)..row.saturating_add(some.end);
         linear(&head, rows, tile.input(), 1, &mut output);
     }

@@ -5,12 +5,12 @@ use crate::format::NONE16;
 use crate::kernels::Single;
 use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
-use crate::tensor::{Matrix, NormWeights};
+use crate::tensor::{Matrix, NormWeights, Table};
 
 /// How a stack embeds its tokens.
 pub(crate) struct Embedding<'m> {
     table: Matrix<'m>,
-    positions: Option<Matrix<'m>>,
+    positions: Option<Table<'m>>,
     offset: usize,
     scale: f32,
     norm: Option<(NormKind, NormWeights<'m>)>,
@@ -30,7 +30,7 @@ impl<'m> Embedding<'m> {
             table: Matrix::resident(palm, roles.embedding),
             positions: palm
                 .tensor(positions)
-                .map(|_| Matrix::resident(palm, positions)),
+                .map(|_| Table::resident(palm, positions)),
             offset: header.position_offset as usize,
             scale: header.embed_scale,
             norm: NormWeights::resident(palm, norm).map(|weights| (kind, weights)),

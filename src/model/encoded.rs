@@ -18,7 +18,7 @@ impl<'s, 'm, 'a, S: WeightSource> Encoded<'s, 'm, 'a, S> {
     /// The encoder states `[source, D]`, after the final norm.
     pub fn hidden(&mut self) -> &[f32] {
         let count = self.len.saturating_mul(self.session.model.shape().d_model);
-        let (_, states) = self.session.split_states();
+        let (.., states) = self.session.split_states();
         states.get(..count).unwrap_or_default()
     }
 

@@ -9,10 +9,10 @@ use core::task::Poll;
 
 use super::{Decoder, Encoded, Error, Limits, Model, Progress, Session};
 use crate::format::ALIGN;
-use crate::layers::turn;
 use crate::storage::{
     AsyncStorage, Awaited, Paged, Storage, StorageError, WeightSource, cache_bytes, slot_bytes,
 };
+use crate::tensor::turn;
 
 impl<'m> Model<'m> {
     /// Bytes of a slot for one expert: the greatest of the file; 0 if there are none.

@@ -8,10 +8,10 @@ use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
 use crate::layers::position::{RelativeBias, Rotary};
 use crate::layers::tile::Tile;
-use crate::layers::turn::{NORM, QUANTIZE, Turn};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::{Matrix, NormWeights, Op, Output, bytes, linear, part};
+use crate::tensor::turn::{NORM, QUANTIZE, Turn};
+use crate::tensor::{NormWeights, Op, Output, Region, Table, bytes, part};
 
 /// The relative bias of a layer's self-attention, if it has one.
 pub(super) fn relative_bias<'m>(
@@ -30,7 +30,7 @@ pub(super) fn relative_bias<'m>(
         ),
     };
     Some(RelativeBias {
-        table: Matrix::resident(palm, record.rel_bias),
+        table: Table::resident(palm, record.rel_bias),
         distances: bytes(palm, index),
         right,
     })
@@ -103,7 +103,7 @@ pub(super) fn fill(
 /// of it `turn` has.
 #[inline(never)]
 pub(super) fn store_keys_values(
-    [k, v]: [Matrix<'_>; 2],
+    (region, [k, v]): (Region<'_, '_>, [u16; 2]),
     rotary: Option<Rotary<'_>>,
     (tile, count): (&Tile<'_>, usize),
     wide: &mut [f32],
@@ -118,8 +118,7 @@ pub(super) fn store_keys_values(
             op: Op::Store,
             gated: None,
         };
-        let rows = turn.rows(matrix.rows, matrix.cols, count, 0);
-        linear(&matrix, rows, tile.input(), count, &mut output);
+        region.apply(matrix, tile.input(), count, &mut output, turn);
         for row in turn.take(count, inner.saturating_mul(QUANTIZE), 1) {
             let start = row.saturating_mul(inner);
             let values = wide.get_mut(start..start.saturating_add(inner));

@@ -156,12 +156,14 @@ impl<'m, 'a, S: WeightSource> Session<'m, 'a, S> {
         self.model.palm().header().norm_position == 1
     }
 
-    /// The encoder states (`source · D` values at the arena's end) and what lies before them.
-    pub(crate) fn split_states(&mut self) -> (Carver<'_>, &mut [f32]) {
+    /// The model, what lies before the encoder states, and these: `source · D` values at the arena's
+    /// end.
+    pub(crate) fn split_states(&mut self) -> (&Model<'m>, Carver<'_>, &mut [f32]) {
         let states = self.plan.encoder_states as usize;
         let at = self.arena.len().saturating_sub(states);
         let (low, high) = self.arena.split_at_mut_checked(at).unwrap_or_default();
         (
+            &self.model,
             Carver::new(low),
             bytemuck::try_cast_slice_mut(high).unwrap_or_default(),
         )

@@ -89,26 +89,24 @@ pub trait WeightSource {
 /// Weights in mapped memory: flash, or a file read as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Mapped<'m> {
-    /// Not the whole view, which a session has already: it lies on the stack.
-    image: &'m [u8],
+    bytes: &'m [u8],
 }
 
 impl<'m> Mapped<'m> {
     /// The experts of this image.
     pub const fn new(palm: Palm<'m>) -> Self {
         Self {
-            image: palm.bytes(),
+            bytes: palm.bytes(),
         }
     }
 }
 
 impl WeightSource for Mapped<'_> {
     fn expert(&mut self, _index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
-        let start = expert.offset as usize;
-        let end = start.saturating_add(expert.len as usize);
-        match self.image.get(start..end) {
-            Some(blob) if !blob.is_empty() => Ok(blob),
-            _ => Err(StorageError::Absent),
+        let blob = expert.bytes(self.bytes);
+        match blob.is_empty() {
+            true => Err(StorageError::Absent),
+            false => Ok(blob),
         }
     }
 }

@@ -5,6 +5,8 @@ use crate::format::GROUP;
 #[cfg(any(fpu, all(feature = "std", target_arch = "x86_64")))]
 use crate::kernels;
 use crate::kernels::integer::BATCH;
+#[cfg(outputs)]
+use crate::kernels::outputs;
 use crate::kernels::product::{Int8, Op, Output, Quantized, gated, joined};
 use crate::kernels::soft::{self, Factor};
 use crate::kernels::{Single, float, int4, matmul};
@@ -34,27 +36,12 @@ pub(crate) fn linear(
     output: &mut Output<'_>,
 ) {
     let range = range.start..range.end.min(matrix.rows);
-    let int8 = match (matrix.values, input) {
-        (
-            Values::I8 {
-                weights,
-                scales,
-                sums,
-            },
-            Input::Quantized(x),
-        ) => Some((
-            Int8 {
-                weights,
-                scales,
-                sums,
-                bias: matrix.bias,
-            },
-            x,
-        )),
+    let int8 = match (&matrix.values, &input) {
+        (Values::I8(matrix), Input::Quantized(x)) => Some((matrix, x)),
         _ => None,
     };
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    if let Some((matrix, x)) = &int8
+    if let Some((matrix, x)) = int8
         && kernels::x86::product(matrix, range.clone(), x, tokens, output)
     {
         return;
@@ -64,8 +51,14 @@ pub(crate) fn linear(
     while first < tokens {
         let count = BATCH.min(tokens.saturating_sub(first));
         let batch = first..first.saturating_add(count);
-        match &int8 {
-            Some((matrix, x)) => by_block(matrix, range.clone(), x, batch, output),
+        match int8 {
+            Some((matrix, x)) => {
+                #[cfg(kernels = "mve")]
+                let range = kernels::mve::product(matrix, range.clone(), x, batch.clone(), output);
+                if !range.is_empty() {
+                    by_block(matrix, range.clone(), x, batch, output);
+                }
+            }
             None => by_row(matrix, range.clone(), input, batch, output),
         }
         first = first.saturating_add(BATCH);
@@ -102,8 +95,15 @@ fn by_block(
             first = first.saturating_add(step);
             continue;
         }
-        if count > 1 {
-            finish(matrix, (first, rows), x, tokens.clone(), &mut all);
+        #[cfg(outputs)]
+        if outputs::put(matrix, (first, rows), &mut all, x, tokens.clone(), output) {
+            first = first.saturating_add(step);
+            continue;
+        }
+        if cfg!(outputs) || count > 1 {
+            if !cfg!(outputs) {
+                finish(matrix, (first, rows), x, tokens.clone(), &mut all);
+            }
             for (index, token) in tokens.clone().enumerate() {
                 let (target, gate) = output.target(token);
                 let finished = Finished {

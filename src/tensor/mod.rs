@@ -7,12 +7,16 @@
 pub(crate) mod arena;
 pub mod bench;
 mod linear;
+pub(crate) mod turn;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};
 use crate::kernels::Single;
-use crate::kernels::matmul::{Form, Weights};
+use crate::kernels::matmul::Weights;
 
+use crate::kernels::product::Int8;
 pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
+use turn::Turn;
+
 pub(crate) use linear::{Input, linear, part};
 
 /// A matrix in flash, row by row, with an optional bias per row.
@@ -32,16 +36,62 @@ pub(crate) struct Matrix<'m> {
 pub(crate) enum Values<'m> {
     F32(&'m [f32]),
     F16(&'m [u16]),
-    I8 {
-        weights: Weights<'m>,
-        scales: &'m [f32],
-        sums: &'m [i32],
-    },
+    I8(Int8<'m>),
     I4 {
         packed: &'m [u8],
         /// f16 bits, a group's after another's.
         scales: &'m [u16],
     },
+}
+
+/// Where matrices lie: the resident part of a file, or the blob of an expert. A matrix is looked up
+/// when it is used: views of all matrices of a layer together are hundreds of bytes of stack.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Region<'p, 'm> {
+    palm: &'p Palm<'p>,
+    bytes: &'m [u8],
+}
+
+impl<'p, 'm> Region<'p, 'm> {
+    /// The resident part.
+    pub fn resident(palm: &'p Palm<'m>) -> Self {
+        Self {
+            palm,
+            bytes: palm.bytes(),
+        }
+    }
+
+    /// The expert whose blob is given.
+    pub fn expert(palm: &'p Palm<'p>, blob: &'m [u8]) -> Self {
+        Self { palm, bytes: blob }
+    }
+
+    /// Entry of tensor `index`, if there is one.
+    pub fn record(&self, index: u16) -> Option<TensorRecord> {
+        self.palm.tensor(index)
+    }
+
+    /// Applies those rows of tensor `index` that `turn` has to `tokens` rows of `input`: see
+    /// [`linear`]. By itself, so that the view of a matrix is on the stack while it is used.
+    #[inline(never)]
+    pub fn apply(
+        &self,
+        index: u16,
+        input: Input<'_>,
+        tokens: usize,
+        output: &mut Output<'_>,
+        turn: &mut Turn,
+    ) {
+        if turn.passes() {
+            return;
+        }
+        if let Some(record) = self.palm.tensor(index) {
+            let (rows, cols) = (record.rows as usize, record.cols as usize);
+            let rows = turn.rows(rows, cols, tokens, output.gated.is_some());
+            let matrix = Matrix::new(self.bytes, &record);
+            linear(&matrix, rows, input, tokens, output);
+        }
+    }
 }
 
 /// Numbers in `region` from `offset`, or an empty slice.
@@ -70,6 +120,10 @@ impl<'m> Matrix<'m> {
         let bytes = record.stride as usize;
         let blocks = rows.next_multiple_of(record.layout.block());
         let count = |bytes| rows.saturating_mul(bytes);
+        let bias = match record.bias {
+            0 => &[],
+            offset => numbers(region, offset, rows),
+        };
         let (stride, values) = match record.format {
             TensorFormat::F32 => {
                 let stride = bytes / 4;
@@ -82,7 +136,7 @@ impl<'m> Matrix<'m> {
                 (stride, Values::F16(values))
             }
             TensorFormat::I8 | TensorFormat::U8 => {
-                let values = Values::I8 {
+                let values = Values::I8(Int8 {
                     weights: Weights::new(
                         numbers(region, record.offset, blocks.saturating_mul(bytes)),
                         bytes,
@@ -90,7 +144,8 @@ impl<'m> Matrix<'m> {
                     ),
                     scales: numbers(region, record.scales, rows),
                     sums: numbers(region, record.sums, rows),
-                };
+                    bias,
+                });
                 (bytes, values)
             }
             TensorFormat::I4 => {
@@ -101,10 +156,6 @@ impl<'m> Matrix<'m> {
                 };
                 (bytes, values)
             }
-        };
-        let bias = match record.bias {
-            0 => &[],
-            offset => numbers(region, offset, rows),
         };
         Self {
             rows,
@@ -119,12 +170,6 @@ impl<'m> Matrix<'m> {
     pub fn resident(palm: &Palm<'m>, index: u16) -> Self {
         palm.tensor(index)
             .map_or(Self::EMPTY, |record| Self::new(palm.bytes(), &record))
-    }
-
-    /// Tensor `index` of the expert whose blob is given.
-    pub fn of_expert(palm: &Palm<'_>, blob: &'m [u8], index: u16) -> Self {
-        palm.tensor(index)
-            .map_or(Self::EMPTY, |record| Self::new(blob, &record))
     }
 
     /// Writes row `index` into `out`, widened or dequantized: q · scale.
@@ -142,9 +187,9 @@ impl<'m> Matrix<'m> {
                     *out = crate::kernels::float::widen(*value);
                 }
             }
-            Values::I8 {
+            Values::I8(Int8 {
                 weights, scales, ..
-            } => {
+            }) => {
                 let scale = scales.get(index).copied().unwrap_or(0.0);
                 let mut near = [0i8; 16];
                 for (chunk, out) in out.chunks_mut(near.len()).enumerate() {
@@ -158,29 +203,34 @@ impl<'m> Matrix<'m> {
             Values::I4 { .. } => {}
         }
     }
+}
 
-    /// Whether its inputs are quantized.
-    pub const fn is_integer(&self) -> bool {
-        matches!(self.values, Values::I8 { .. } | Values::I4 { .. })
-    }
+/// A table of f32 rows in flash.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table<'m> {
+    values: &'m [f32],
+    cols: usize,
+    /// Values from row to row.
+    stride: usize,
+}
 
-    /// The form of its inputs if they are quantized.
-    pub const fn form(&self) -> Form {
-        match &self.values {
-            Values::I8 { weights, .. } => weights.form(),
-            _ => Form::Bytes,
+impl<'m> Table<'m> {
+    /// Resident tensor `index`, without rows if it is of another format.
+    pub fn resident(palm: &Palm<'m>, index: u16) -> Self {
+        let matrix = Matrix::resident(palm, index);
+        Self {
+            values: match matrix.values {
+                Values::F32(values) => values,
+                _ => &[],
+            },
+            cols: matrix.cols,
+            stride: matrix.stride,
         }
     }
 
-    /// Row `index` of an f32 matrix, without padding.
+    /// Row `index`, without padding.
     pub fn row(&self, index: usize) -> &'m [f32] {
-        let start = index.saturating_mul(self.stride);
-        match self.values {
-            Values::F32(values) => values
-                .get(start..start.saturating_add(self.cols))
-                .unwrap_or(&[]),
-            _ => &[],
-        }
+        part(self.values, index.saturating_mul(self.stride), self.cols)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use palmtop::bench::{Int8, Quantized, int8_layer};
+use palmtop::bench::{Int8, Outputs, Quantized, int8_layer};
 use palmtop::kernels::matmul::{self, Form, Rows, Weights};
 use palmtop::kernels::{Activation, Layout, float, int4, integer, lanes, math, softmax as soft};
 
@@ -99,7 +99,13 @@ pub fn products(opaque: &mut Opaque) {
         scales: opaque.others,
         zeros: &[],
     };
-    int8_layer(&layer, x, tokens, rows, opaque.floats);
+    let outputs = Outputs {
+        op: rows,
+        factor: opaque.others.first().copied(),
+        gates: opaque.others,
+        rows: &[],
+    };
+    int8_layer(&layer, x, tokens, outputs, opaque.floats);
 }
 
 /// Softmax, in floats and in 15 bits.

@@ -55,7 +55,7 @@ pub const LAYOUT: Layout = Layout::Lanes4;
 const BLOCK: usize = 4;
 
 /// Columns of two rows that are copied near at once; twice two bytes each.
-const NEAR: usize = 80;
+const NEAR: usize = 256;
 
 /// The form of the activations that meet weights of this layout.
 pub const fn form(layout: Layout) -> Form {

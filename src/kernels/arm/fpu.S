@@ -122,9 +122,19 @@ palmtop_fpu_dot_f16:
     PF_ROWS palmtop_fpu_rows, 0
     PF_ROWS palmtop_fpu_rows_f16, 1
 
+// The four values of s8-s11, each by itself.
+    .macro PF_EACH op, a, b, c, d
+    \op s8, s8, \a
+    \op s9, s9, \b
+    \op s10, s10, \c
+    \op s11, s11, \d
+    .endm
+
 // palmtop_fpu_put_one(out, dots, rows, layer, op): rows, four at a time, of one token. The layer is
-// the addresses of scales, row sums, bias or 0, and of the token's scale and zero point; `op` is 0
-// where outputs are stored, 1 where they are added to what is there, 2 where they multiply it.
+// the addresses of scales, row sums, bias or 0, of the token's scale and zero point, of the rows that
+// outputs of tokens go to and of their gates, and a factor; `op` is 0 where outputs are stored, 1 where
+// they are added to what is there, 2 where they multiply it; 4 and 8 more where a factor and a gate
+// come before that.
     .section .text.palmtop_fpu_put_one, "ax", %progbits
     .global palmtop_fpu_put_one
     .type palmtop_fpu_put_one, %function
@@ -133,10 +143,15 @@ palmtop_fpu_dot_f16:
 palmtop_fpu_put_one:
     push {r4-r11, lr}
     vpush {s16-s23}
-    ldmia r3, {r3, r5, r7, r8, r9}
+    ldr r4, [sp, #68]
+    cmp r4, #8
+    blo 6f
+    ldr r5, [r3, #24]
+    vldr s1, [r3, #28]
+    vldr s2, [r5]
+6:  ldmia r3, {r3, r5, r7, r8, r9}
     vldr s0, [r8]
     ldr r6, [r9]
-    ldr r4, [sp, #68]
     // r3 scales, r5 sums, r7 bias, r6 zero point, r4 what to do.
 1:  vldmia r3!, {s16-s19}
     cbz r7, 2f
@@ -170,9 +185,11 @@ palmtop_fpu_put_one:
     vadd.f32 s10, s10, s22
     vadd.f32 s11, s11, s23
 3:  cbz r4, 4f
-    vldmia r0, {s12-s15}
-    cmp r4, #2
-    beq 5f
+    cmp r4, #8
+    bhs 7f
+9:  vldmia r0, {s12-s15}
+    tst r4, #2
+    bne 5f
     vadd.f32 s8, s12, s8
     vadd.f32 s9, s13, s9
     vadd.f32 s10, s14, s10
@@ -187,11 +204,20 @@ palmtop_fpu_put_one:
     vmul.f32 s10, s14, s10
     vmul.f32 s11, s15, s11
     b 4b
+7:  tst r4, #4
+    beq 8f
+    PF_EACH vmul.f32, s1, s1, s1, s1
+8:  PF_EACH vmul.f32, s2, s2, s2, s2
+    tst r4, #3
+    bne 9b
+    b 4b
     .size palmtop_fpu_put_one, . - palmtop_fpu_put_one
 
 // palmtop_fpu_put_four(out, dots, tokens, layer, flags, pitch): four rows of several tokens, whose
 // scales and zero points follow each other; `pitch` bytes from token to token of the outputs. Flags: 1
-// there is a bias, 2 outputs are joined with what is there, 4 by multiplying.
+// there is a bias, 2 there is more than storing, 4 outputs multiply what is there, 128 they are added to
+// it, 8 a factor and 16 a gate come before that, 32 a gate for each token and not one for all, 64
+// tokens' outputs go to rows of their own.
     .section .text.palmtop_fpu_put_four, "ax", %progbits
     .global palmtop_fpu_put_four
     .type palmtop_fpu_put_four, %function
@@ -200,25 +226,29 @@ palmtop_fpu_put_one:
 palmtop_fpu_put_four:
     push {r4-r11, lr}
     vpush {s16-s23}
+    ldr r10, [r3, #20]
+    ldr r11, [r3, #24]
+    vldr s1, [r3, #28]
     ldmia r3, {r3, r5, r7, r8, r9}
     vldmia r3, {s16-s19}
     cbz r7, 1f
     vldmia r7, {s20-s23}
 1:  ldmia r5, {r4, r5, r12, lr}
-    // r4, r5, r12, lr sums of rows; the stack keeps the scales (pointer), zero points, tokens left.
+    // r4, r5, r12, lr sums of rows, r3 scales of tokens.
     mov r3, r8
-    push {r2, r9}
-    // [sp] tokens left, [sp+4] zero points, [sp+76] flags, [sp+80] pitch. r2 bytes from row to row.
+    push {r0, r2, r9-r11}
+    // [sp] outputs, [sp+4] tokens left, [sp+8] zero points, [sp+12] rows of outputs, [sp+16] gates,
+    // [sp+88] flags, [sp+92] pitch. r2 bytes from row to row.
     lsl r2, r2, #2
 2:  vldmia r3!, {s0}
-    ldr r6, [sp, #4]
+    ldr r6, [sp, #8]
     add r11, r1, r2
     ldr r8, [r1], #4
     ldr r9, [r11]
     ldr r10, [r11, r2]
     ldr r11, [r11, r2, lsl #1]
     ldr r7, [r6], #4
-    str r6, [sp, #4]
+    str r6, [sp, #8]
     mls r8, r7, r4, r8
     mls r9, r7, r5, r9
     mls r10, r7, r12, r10
@@ -237,7 +267,7 @@ palmtop_fpu_put_four:
     vmul.f32 s9, s9, s13
     vmul.f32 s10, s10, s14
     vmul.f32 s11, s11, s15
-    ldrd r8, r9, [sp, #76]
+    ldrd r8, r9, [sp, #88]
     lsls r10, r8, #31
     bpl 3f
     vadd.f32 s8, s8, s20
@@ -245,7 +275,9 @@ palmtop_fpu_put_four:
     vadd.f32 s10, s10, s22
     vadd.f32 s11, s11, s23
 3:  bcc 4f
-    vldmia r0, {s12-s15}
+    tst r8, #16
+    bne 6f
+7:  vldmia r0, {s12-s15}
     lsls r10, r8, #29
     bmi 5f
     vadd.f32 s8, s12, s8
@@ -253,17 +285,37 @@ palmtop_fpu_put_four:
     vadd.f32 s10, s14, s10
     vadd.f32 s11, s15, s11
 4:  vstmia r0, {s8-s11}
-    ldr r6, [sp]
+    ldr r6, [sp, #4]
     add r0, r0, r9
     subs r6, r6, #1
-    str r6, [sp]
+    str r6, [sp, #4]
     bne 2b
-    add sp, sp, #8
+    add sp, sp, #20
     vpop {s16-s23}
     pop {r4-r11, pc}
 5:  vmul.f32 s8, s12, s8
     vmul.f32 s9, s13, s9
     vmul.f32 s10, s14, s10
     vmul.f32 s11, s15, s11
+    b 4b
+6:  tst r8, #8
+    beq 8f
+    PF_EACH vmul.f32, s1, s1, s1, s1
+8:  ldr r6, [sp, #16]
+    vldr s2, [r6]
+    tst r8, #32
+    itt ne
+    addne r6, r6, #4
+    strne r6, [sp, #16]
+    PF_EACH vmul.f32, s2, s2, s2, s2
+    tst r8, #64
+    beq 9f
+    ldr r6, [sp, #12]
+    ldr r7, [r6], #4
+    str r6, [sp, #12]
+    ldr r6, [sp]
+    mla r0, r7, r9, r6
+9:  tst r8, #132
+    bne 7b
     b 4b
     .size palmtop_fpu_put_four, . - palmtop_fpu_put_four

@@ -3,7 +3,7 @@
 
 use crate::kernels::float::{LANES, tree, widen};
 use crate::kernels::integer::BATCH;
-use crate::kernels::product::{Int8, Op, Output, Quantized};
+use crate::kernels::product::{Gates, Int8, Op, Output, Quantized};
 use core::ops::Range;
 
 core::arch::global_asm!(include_str!("fpu.S"), options(raw));
@@ -180,6 +180,11 @@ struct Layer {
     bias: *const f32,
     x_scales: *const f32,
     zeros: *const i32,
+    /// Null where outputs go to the tokens' own rows.
+    targets: *const u32,
+    /// Null where there are none; one where tokens have no rows of their own.
+    gates: *const f32,
+    factor: f32,
 }
 
 unsafe extern "C" {
@@ -194,22 +199,33 @@ unsafe extern "C" {
     );
 }
 
+/// What [`palmtop_fpu_put_four`] does beside scaling.
+mod flag {
+    pub const BIAS: usize = 1;
+    pub const MORE: usize = 2;
+    pub const MULTIPLY: usize = 4;
+    pub const FACTOR: usize = 8;
+    pub const GATE: usize = 16;
+    pub const GATES: usize = 32;
+    pub const TARGETS: usize = 64;
+    pub const ADD: usize = 128;
+}
+
 /// Puts the outputs of rows from `first` on and of some tokens where they belong: whether that was
 /// done. `dots` has the tokens of a row, row after row.
-#[inline]
 pub fn put(
     matrix: &Int8<'_>,
-    (first, rows): (usize, usize),
+    rows: (usize, usize),
     dots: &[i32],
     x: &Quantized<'_>,
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) -> bool {
-    output.gated.is_none() && put_plain(matrix, (first, rows), dots, x, tokens, output).is_some()
+    put_rows(matrix, rows, dots, x, tokens, output).is_some()
 }
 
 #[inline(never)]
-fn put_plain(
+fn put_rows(
     matrix: &Int8<'_>,
     (first, rows): (usize, usize),
     dots: &[i32],
@@ -217,47 +233,79 @@ fn put_plain(
     tokens: Range<usize>,
     output: &mut Output<'_>,
 ) -> Option<()> {
-    let (op, joins) = match output.op {
-        Op::Store => (0, 0),
-        Op::Add => (1, 2),
-        Op::Multiply => (2, 6),
-    };
     let count = tokens.len();
     let end = first.checked_add(rows)?;
     let (scales, sums) = (matrix.scales.get(first..end)?, matrix.sums.get(first..end)?);
-    let bias = match matrix.bias {
-        [] => core::ptr::null(),
-        bias => bias.get(first..end)?.as_ptr(),
+    let (bias, mut flags) = match matrix.bias {
+        [] => (core::ptr::null(), 0),
+        bias => (bias.get(first..end)?.as_ptr(), flag::BIAS),
     };
-    let pitch = output.stride;
-    let start = tokens.start.checked_mul(pitch)?.checked_add(first)?;
-    let len = pitch
-        .checked_mul(count.checked_sub(1)?)?
-        .checked_add(rows)?;
-    let out = output.rows.get_mut(start..start.checked_add(len)?)?;
     let dots = dots.get(..rows.checked_mul(count)?)?;
     if rows % 4 != 0 || rows == 0 {
         return None;
     }
-    let (x_scales, zeros) = (x.scales.get(tokens.clone())?, x.zeros.get(tokens)?);
+    let (x_scales, zeros) = (x.scales.get(tokens.clone())?, x.zeros.get(tokens.clone())?);
     let mut layer = Layer {
         scales: scales.as_ptr(),
         sums: sums.as_ptr(),
         bias,
         x_scales: x_scales.as_ptr(),
         zeros: zeros.as_ptr(),
+        targets: core::ptr::null(),
+        gates: core::ptr::null(),
+        factor: 1.0,
     };
-    let (mut out, mut dots) = (out.as_mut_ptr(), dots.as_ptr());
+    // The first and the last row of outputs, and from where on they are told.
+    let last = tokens.start.checked_add(count.checked_sub(1)?)?;
+    let (mut from, mut to, mut told) = (tokens.start, last, tokens.start);
+    if let Some(gated) = &output.gated {
+        flags |= flag::GATE | flag::MORE;
+        if let Some(factor) = gated.factor {
+            flags |= flag::FACTOR;
+            layer.factor = factor;
+        }
+        match &gated.gates {
+            Gates::All(gate) => layer.gates = gate,
+            Gates::Each(targets, gates) => {
+                flags |= flag::GATES | flag::TARGETS;
+                let targets = targets.get(tokens.clone())?;
+                layer.targets = targets.as_ptr();
+                layer.gates = gates.get(tokens)?.as_ptr();
+                (from, told) = (*targets.first()? as usize, 0);
+                to = targets.iter().fold(0, |to, row| to.max(*row)) as usize;
+            }
+        }
+    }
+    let pitch = output.stride;
+    let row = |row: usize| row.checked_mul(pitch)?.checked_add(first);
+    output.rows.get(..row(to)?.checked_add(rows)?)?;
+    let mut dots = dots.as_ptr();
+    let op = match output.op {
+        Op::Store => 0,
+        Op::Add => 1,
+        Op::Multiply => 2,
+    };
     if count == 1 {
+        let gated = flags & (flag::FACTOR | flag::GATE);
         // SAFETY: a multiple of four `rows`, of which scales, sums, bias, `dots` and outputs have been
-        // measured, and one token.
-        unsafe { palmtop_fpu_put_one(out, dots, rows, &layer, op) };
+        // measured, and one token, with its gate if there are any.
+        unsafe {
+            let out = output.rows.as_mut_ptr().add(row(from)?);
+            palmtop_fpu_put_one(out, dots, rows, &layer, op | gated / 2);
+        };
         return Some(());
     }
-    let flags = usize::from(!bias.is_null()) | joins;
+    flags |= match output.op {
+        Op::Store => 0,
+        Op::Add => flag::MORE | flag::ADD,
+        Op::Multiply => flag::MORE | flag::MULTIPLY,
+    };
+    let mut out = output.rows.as_mut_ptr().wrapping_add(row(told)?);
     for _ in 0..rows / 4 {
-        // SAFETY: four of `rows` rows, of which scales, sums, bias, `count` dots each and, `pitch`
-        // apart, `count` outputs each have been measured; so many tokens have a scale and a zero point.
+        // SAFETY: four of `rows` rows, of which scales, sums, bias and `count` dots each have been
+        // measured; so many tokens have a scale and a zero point, and if they are told a gate and a
+        // row of outputs. All columns of the last of these rows are there; `out` is in the first of
+        // them, or where they are told in that of the whole slice.
         unsafe {
             palmtop_fpu_put_four(out, dots, count, &layer, flags, pitch.wrapping_mul(4));
         }

@@ -7,6 +7,10 @@ pub(super) mod dsp;
 pub(crate) mod fpu;
 #[cfg(kernels = "mve")]
 pub(super) mod mve;
+#[cfg(kernels = "mve")]
+pub(crate) mod mve_product;
+#[cfg(fpu)]
+pub(crate) mod quantize;
 #[cfg(kernels = "v6m")]
 pub(super) mod v6m;
 #[cfg(kernels = "v7m")]

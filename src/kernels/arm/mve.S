@@ -81,7 +81,8 @@ palmtop_mve_near:
     pop {r4, r5, r6, pc}
     .size palmtop_mve_near, . - palmtop_mve_near
 
-// Four rows by two tokens by sixteen columns: r1 near weights, r3 and r5 activations.
+// Four rows by two tokens by sixteen columns: r1 near weights, r3 and r5 activations. Rows of the one
+// token are added up in r0, r2, r4, r6, those of the other in r8, r10, r12, lr.
     .macro PM_GEMM
     vldrb.s8 q2, [r3], #16
     vldrb.s8 q0, [r1], #16
@@ -99,8 +100,9 @@ palmtop_mve_near:
     vmladava.s8 lr, q1, q3
     .endm
 
-// palmtop_mve_gemm(near, x, sums, groups, pitch, tokens): adds to the sums of four rows, `tokens` of
-// each, the products of near weights with rows of activations, `pitch` bytes from one to the next.
+// palmtop_mve_gemm(near, x, sums, groups, pitch, tokens, first): the products of four rows of near
+// weights with rows of activations, `pitch` bytes from one to the next. The sums of a token's four
+// rows lie together; products are added to them, or where `first` is not 0 to zeros.
     .section .text.palmtop_mve_gemm, "ax", %progbits
     .global palmtop_mve_gemm
     .type palmtop_mve_gemm, %function
@@ -108,28 +110,26 @@ palmtop_mve_near:
     .balign 4
 palmtop_mve_gemm:
     push {r0, r3-r11, lr}
-    // [sp] near, [sp+4] groups, [sp+44] pitch, [sp+48] tokens left. r3, r5 rows of activations, r9
-    // sums, r11 bytes from row to row of them.
+    // [sp] near, [sp+4] groups, [sp+44] from the end of a pair of rows of activations to the next one.
+    // r3, r5 rows of activations, r9 sums, r11 tokens left.
     mov r9, r2
-    ldr r11, [sp, #48]
-    ldr r4, [sp, #44]
-    mov r6, r3
+    ldrd r4, r11, [sp, #44]
+    ldr r12, [sp, #52]
+    cmp r12, #0
+    beq 10f
+    vmov.i32 q0, #0
+    dls lr, r11
+9:  vstrw.32 q0, [r2], #16
+    le lr, 9b
+10: mov r6, r3
     mov r3, r1
     add r5, r1, r4
     sub r4, r4, r6, lsl #3
     lsl r4, r4, #1
     str r4, [sp, #44]
-    subs r4, r11, #2
-    lsl r11, r11, #2
+    subs r11, r11, #2
     blo 5f
-1:  str r4, [sp, #48]
-    add r1, r9, r11
-    ldrd r0, r8, [r9]
-    ldrd r2, r10, [r1]
-    add r1, r1, r11
-    ldrd r4, r12, [r1]
-    add r1, r1, r11
-    ldrd r6, lr, [r1]
+1:  ldmia r9, {r0, r2, r4, r6, r8, r10, r12, lr}
     ldrd r1, r7, [sp]
     subs r7, r7, #4
     blo 3f
@@ -144,26 +144,16 @@ palmtop_mve_gemm:
 6:  PM_GEMM
     subs r7, r7, #1
     bne 6b
-4:  add r1, r9, r11
-    strd r0, r8, [r9], #8
-    strd r2, r10, [r1]
-    add r1, r1, r11
-    strd r4, r12, [r1]
-    add r1, r1, r11
-    strd r6, lr, [r1]
-    ldrd r0, r4, [sp, #44]
+4:  stmia r9!, {r0, r2, r4, r6, r8, r10, r12, lr}
+    ldr r0, [sp, #44]
     add r3, r3, r0
     add r5, r5, r0
-    subs r4, r4, #2
+    subs r11, r11, #2
     bhs 1b
-5:  cmn r4, #1
+5:  cmn r11, #1
     bne 8f
     // One token more.
-    add r1, r9, r11
-    ldr r4, [r9]
-    ldr r6, [r1]
-    ldr r8, [r1, r11]
-    ldr r10, [r1, r11, lsl #1]
+    ldmia r9, {r4, r6, r8, r10}
     ldrd r0, r2, [sp]
     dls lr, r2
 7:  vldrb.s8 q0, [r3], #16
@@ -176,12 +166,28 @@ palmtop_mve_gemm:
     vmladava.s8 r8, q0, q3
     vmladava.s8 r10, q0, q1
     le lr, 7b
-    str r4, [r9]
-    str r6, [r1]
-    str r8, [r1, r11]
-    str r10, [r1, r11, lsl #1]
+    stmia r9, {r4, r6, r8, r10}
 8:  pop {r0, r3-r11, pc}
     .size palmtop_mve_gemm, . - palmtop_mve_gemm
+
+// palmtop_mve_by_row(from, to, tokens): puts the four sums of each token into four rows of `tokens`.
+    .section .text.palmtop_mve_by_row, "ax", %progbits
+    .global palmtop_mve_by_row
+    .type palmtop_mve_by_row, %function
+    .thumb_func
+    .balign 4
+palmtop_mve_by_row:
+    push {r4, lr}
+    mov r4, #0
+    vidup.u32 q1, r4, #1
+    vmul.i32 q1, q1, r2
+    dls lr, r2
+1:  vldrw.u32 q0, [r0], #16
+    vstrw.32 q0, [r1, q1, uxtw #2]
+    add r1, r1, #4
+    le lr, 1b
+    pop {r4, pc}
+    .size palmtop_mve_by_row, . - palmtop_mve_by_row
 
 // palmtop_mve_dot(a, b, count): the sum of `count` products of signed bytes.
     .section .text.palmtop_mve_dot, "ax", %progbits

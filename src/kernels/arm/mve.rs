@@ -5,6 +5,7 @@ use core::mem::MaybeUninit;
 
 use crate::kernels::Layout;
 use crate::kernels::call::Call;
+use crate::kernels::integer::BATCH;
 use crate::kernels::matmul::{Form, Rows, Weights};
 
 // The processor is named here and not for the whole build: compilers that know it would turn loops over
@@ -12,7 +13,13 @@ use crate::kernels::matmul::{Form, Rows, Weights};
 core::arch::global_asm!(".cpu cortex-m55", include_str!("mve.S"), options(raw));
 
 unsafe extern "C" {
-    fn palmtop_mve_gemv(w: *const i8, x: *const i8, sums: *mut i32, stride: usize, blocks: usize);
+    pub(super) fn palmtop_mve_gemv(
+        w: *const i8,
+        x: *const i8,
+        sums: *mut i32,
+        stride: usize,
+        blocks: usize,
+    );
     fn palmtop_mve_near(w: *const i8, near: *mut u8, groups: usize, stride: usize);
     fn palmtop_mve_gemm(
         near: *const u8,
@@ -21,7 +28,9 @@ unsafe extern "C" {
         groups: usize,
         pitch: usize,
         tokens: usize,
+        first: usize,
     );
+    fn palmtop_mve_by_row(from: *const i32, to: *mut i32, tokens: usize);
     fn palmtop_mve_dot(a: *const i8, b: *const i8, count: usize) -> i32;
 }
 
@@ -32,10 +41,10 @@ pub const IS_SMALL: bool = true;
 pub const LAYOUT: Layout = Layout::Rows;
 
 /// Rows that are taken at once.
-const BLOCK: usize = 4;
+pub(super) const BLOCK: usize = 4;
 
 /// Columns of four rows that are copied near at once.
-const NEAR: usize = 512;
+pub(super) const NEAR: usize = 512;
 
 /// The form of the activations that meet weights of this layout.
 pub const fn form(_layout: Layout) -> Form {
@@ -75,31 +84,55 @@ pub fn dots(
     taken
 }
 
-/// Several tokens: four rows at a time are copied near, some columns of them, and meet all tokens.
+/// Several tokens: four rows at a time.
 #[inline(never)]
 fn gemm(call: Call<'_>) {
-    let mut near = MaybeUninit::<[u8; NEAR * BLOCK]>::uninit();
-    let near = near.as_mut_ptr().cast::<u8>();
-    let stride = call.stride;
-    call.sums.fill(0);
-    let blocks = call.weights.chunks_exact(stride.wrapping_mul(BLOCK).max(1));
+    let mut dots = [0; BATCH * BLOCK];
+    let blocks = call
+        .weights
+        .chunks_exact(call.stride.wrapping_mul(BLOCK).max(1));
     let sums = call
         .sums
         .chunks_exact_mut(call.tokens.wrapping_mul(BLOCK).max(1));
     for (block, sums) in blocks.zip(sums) {
-        let mut col = 0usize;
-        while col < stride {
-            let groups = NEAR.min(stride.wrapping_sub(col)) / 16;
-            // SAFETY: `block` has four rows of `stride` bytes, of which columns from `col` on are
-            // read, `groups` times sixteen, and as many of each of `tokens` rows of `x`. `near` has
-            // room for them and is written before it is read. There are four times `tokens` sums.
-            unsafe {
-                palmtop_mve_near(block.as_ptr().add(col), near, groups, stride);
-                let x = call.x.as_ptr().add(col);
-                palmtop_mve_gemm(near, x, sums.as_mut_ptr(), groups, call.pitch, call.tokens);
-            }
-            col = col.wrapping_add(NEAR);
+        // SAFETY: `block` has four rows, `Call` has measured `x`; `dots` and `sums` have four times
+        // `tokens` values.
+        unsafe {
+            gemm_block(block, call.x, (call.pitch, call.tokens), &mut dots);
+            palmtop_mve_by_row(dots.as_ptr(), sums.as_mut_ptr(), call.tokens);
         }
+    }
+}
+
+/// Products of four rows with some tokens: the four of a token lie together. Some columns of the rows
+/// at a time are copied near, and meet all tokens.
+///
+/// # Safety
+/// `block` has four rows, each a multiple of 16 bytes; `x` has `tokens` rows of as many bytes, `pitch`
+/// bytes apart; there are at most [`BATCH`] tokens.
+#[inline(never)]
+pub(super) unsafe fn gemm_block(
+    block: &[i8],
+    x: &[i8],
+    (pitch, tokens): (usize, usize),
+    dots: &mut [i32; BATCH * BLOCK],
+) {
+    let mut near = MaybeUninit::<[u8; NEAR * BLOCK]>::uninit();
+    let near = near.as_mut_ptr().cast::<u8>();
+    let (stride, dots) = (block.len() / BLOCK, dots.as_mut_ptr());
+    let mut col = 0usize;
+    while col < stride {
+        let groups = NEAR.min(stride.wrapping_sub(col)) / 16;
+        let first = usize::from(col == 0);
+        // SAFETY: `block` has four rows of `stride` bytes, of which columns from `col` on are read,
+        // `groups` times sixteen, and as many of each of `tokens` rows of `x`. `near` has room for
+        // them and is written before it is read. There are four times `tokens` dots.
+        unsafe {
+            palmtop_mve_near(block.as_ptr().add(col), near, groups, stride);
+            let x = x.as_ptr().add(col);
+            palmtop_mve_gemm(near, x, dots, groups, pitch, tokens, first);
+        }
+        col = col.wrapping_add(NEAR);
     }
 }
 

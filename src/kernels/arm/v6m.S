@@ -5,8 +5,8 @@
     .syntax unified
     .thumb
 
-// palmtop_v6m_gemv(w, x, sums, cols, blocks): `blocks` times four rows, column after column, of
-// weights that are 128 more than they are: that too is in the sums.
+// palmtop_v6m_gemv(w, x, sums, cols, blocks, start): `blocks` times four rows, column after column, of
+// weights that are 128 more than they are: that too is in the sums, which begin at `start`.
     .section .text.palmtop_v6m_gemv, "ax", %progbits
     .global palmtop_v6m_gemv
     .type palmtop_v6m_gemv, %function
@@ -17,21 +17,35 @@ palmtop_v6m_gemv:
     mov r4, r8
     mov r5, r9
     mov r6, r10
-    push {r4-r6}
-    // r8 x, r9 sums, r10 end of x; [sp+32] blocks.
-    mov r8, r1
+    mov r7, r11
+    push {r4-r7}
+    // r8 x, r9 sums, r10 end of x, r11 where rows begin; [sp+36] blocks, [sp+40] start.
     mov r9, r2
-    adds r3, r3, r1
-    mov r10, r3
-1:  mov r1, r8
-    movs r4, #0
-    movs r5, #0
-    movs r6, #0
-    movs r7, #0
+    adds r2, r1, r3
+    mov r10, r2
+    // 32 columns at a time; an odd 16 of them are the first.
+    adr r2, 2f
+    lsls r3, r3, #27
+    bpl 1f
+    subs r1, r1, #16
+    adr r2, 5f
+1:  mov r11, r2
+    mov r8, r1
+6:  mov r1, r8
+    ldr r4, [sp, #40]
+    movs r5, r4
+    movs r6, r4
+    movs r7, r4
+    mov pc, r11
+    .balign 4
 2:
     .set column, 0
-    .rept 16
-    .if column == 8
+    .rept 32
+    .if column == 16
+    adds r0, r0, #32
+    .balign 4
+5:
+    .elseif column % 8 == 0 && column != 0
     adds r0, r0, #32
     .endif
     ldrb r2, [r1, #column]
@@ -45,7 +59,7 @@ palmtop_v6m_gemv:
     .set column, column + 1
     .endr
     adds r0, r0, #32
-    adds r1, r1, #16
+    adds r1, r1, #32
     cmp r1, r10
     beq 3f
     b 2b
@@ -53,16 +67,17 @@ palmtop_v6m_gemv:
     mov r2, r9
     stmia r2!, {r4-r7}
     mov r9, r2
-    ldr r4, [sp, #32]
+    ldr r4, [sp, #36]
     subs r4, r4, #1
-    str r4, [sp, #32]
+    str r4, [sp, #36]
     beq 4f
-    b 1b
+    b 6b
 4:
-    pop {r4-r6}
+    pop {r4-r7}
     mov r8, r4
     mov r9, r5
     mov r10, r6
+    mov r11, r7
     pop {r4-r7, pc}
     .size palmtop_v6m_gemv, . - palmtop_v6m_gemv
 

@@ -4,11 +4,20 @@
 use crate::kernels::Layout;
 use crate::kernels::blocks::{Blocks, Core};
 use crate::kernels::matmul::{Form, Rows, Weights};
+use crate::kernels::outputs::Run;
 
 core::arch::global_asm!(include_str!("v6m.S"), options(raw));
+core::arch::global_asm!(include_str!("v6m_outputs.S"), options(raw));
 
 unsafe extern "C" {
-    fn palmtop_v6m_gemv(w: *const i8, x: *const i8, sums: *mut i32, cols: usize, blocks: usize);
+    fn palmtop_v6m_gemv(
+        w: *const i8,
+        x: *const i8,
+        sums: *mut i32,
+        cols: usize,
+        blocks: usize,
+        start: i32,
+    );
     fn palmtop_v6m_sum(x: *const i8, cols: usize) -> i32;
     fn palmtop_v6m_rows_gemv(w: *const i8, x: *const i8, sums: *mut i32, stride: usize);
     fn palmtop_v6m_near(
@@ -27,6 +36,7 @@ unsafe extern "C" {
         pitch: usize,
         tokens: usize,
     );
+    fn palmtop_v6m_put(run: &Run) -> usize;
 }
 
 /// Its kernels.
@@ -39,15 +49,11 @@ impl Core for V6m {
 
     #[inline]
     unsafe fn gemv(w: *const i8, x: *const i8, sums: *mut i32, cols: usize, blocks: usize) {
-        // SAFETY: as the caller promises. The sums that are read back have been written.
+        // SAFETY: as the caller promises.
         unsafe {
-            palmtop_v6m_gemv(w, x, sums, cols, blocks);
-            // Weights were 128 more.
+            // Weights are 128 more.
             let more = palmtop_v6m_sum(x, cols).wrapping_mul(128);
-            let rows = blocks.wrapping_mul(Self::LAYOUT.block());
-            for sum in core::slice::from_raw_parts_mut(sums, rows) {
-                *sum = sum.wrapping_sub(more);
-            }
+            palmtop_v6m_gemv(w, x, sums, cols, blocks, more.wrapping_neg());
         }
     }
 
@@ -99,4 +105,17 @@ pub fn dots(
     sums: &mut [i32],
 ) -> usize {
     Blocks::<V6m>::dots(weights, rows, x, tokens, sums)
+}
+
+/// Whether biases and outputs may lie apart.
+pub const APART: bool = false;
+
+/// Makes outputs from the first one on: how many.
+///
+/// # Safety
+/// What `run` says is there, as many times as it says; steps are those of a value.
+#[inline]
+pub unsafe fn outputs(run: &Run) -> usize {
+    // SAFETY: as the caller promises.
+    unsafe { palmtop_v6m_put(run) }
 }

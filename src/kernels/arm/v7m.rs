@@ -4,8 +4,10 @@
 use crate::kernels::Layout;
 use crate::kernels::blocks::{Blocks, Core};
 use crate::kernels::matmul::{Form, Rows, Weights};
+use crate::kernels::outputs::Run;
 
 core::arch::global_asm!(include_str!("v7m.S"), options(raw));
+core::arch::global_asm!(include_str!("v7m_outputs.S"), options(raw));
 
 unsafe extern "C" {
     fn palmtop_v7m_gemv(w: *const i8, x: *const i8, sums: *mut i32, cols: usize, blocks: usize);
@@ -19,6 +21,8 @@ unsafe extern "C" {
         pitch: usize,
         tokens: usize,
     );
+    fn palmtop_v7m_put(run: &Run) -> usize;
+    fn palmtop_v7m_put_apart(run: &Run) -> usize;
 }
 
 /// Its kernels.
@@ -81,4 +85,23 @@ pub fn dots(
     sums: &mut [i32],
 ) -> usize {
     Blocks::<V7m>::dots(weights, rows, x, tokens, sums)
+}
+
+/// Whether biases and outputs may lie apart.
+pub const APART: bool = true;
+
+/// Makes outputs from the first one on: how many.
+///
+/// # Safety
+/// What `run` says is there, as many times as it says.
+#[inline]
+pub unsafe fn outputs(run: &Run) -> usize {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if run.is_apart() {
+            palmtop_v7m_put_apart(run)
+        } else {
+            palmtop_v7m_put(run)
+        }
+    }
 }

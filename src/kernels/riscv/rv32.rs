@@ -4,8 +4,12 @@
 use crate::kernels::Layout;
 use crate::kernels::blocks::{Blocks, Core};
 use crate::kernels::matmul::{Form, Rows, Weights};
+#[cfg(outputs)]
+use crate::kernels::outputs::Run;
 
 core::arch::global_asm!(include_str!("rv32.S"), options(raw));
+#[cfg(outputs)]
+core::arch::global_asm!(include_str!("rv32_outputs.S"), options(raw));
 
 unsafe extern "C" {
     fn palmtop_rv32_gemv(w: *const i8, x: *const i8, sums: *mut i32, cols: usize, blocks: usize);
@@ -19,6 +23,8 @@ unsafe extern "C" {
         pitch: usize,
         tokens: usize,
     );
+    #[cfg(outputs)]
+    fn palmtop_rv32_put(run: &Run) -> usize;
 }
 
 /// Its kernels.
@@ -81,4 +87,19 @@ pub fn dots(
     sums: &mut [i32],
 ) -> usize {
     Blocks::<Rv32>::dots(weights, rows, x, tokens, sums)
+}
+
+/// Whether biases and outputs may lie apart.
+#[cfg(outputs)]
+pub const APART: bool = true;
+
+/// Makes outputs from the first one on: how many.
+///
+/// # Safety
+/// What `run` says is there, as many times as it says.
+#[cfg(outputs)]
+#[inline]
+pub unsafe fn outputs(run: &Run) -> usize {
+    // SAFETY: as the caller promises.
+    unsafe { palmtop_rv32_put(run) }
 }

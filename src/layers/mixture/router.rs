@@ -8,13 +8,15 @@ use super::dispatch::{normalize_pair, waits};
 use super::trace::{Route, RouteTrace, Stack};
 use crate::format::{LayerRecord, Palm, Policy};
 use crate::kernels::{float, softmax};
-use crate::tensor::{Matrix, bytes};
+use crate::tensor::{Matrix, Table, bytes};
 
 /// The rule by which a layer's tokens find their experts.
 pub(crate) struct RouterView<'m> {
     policy: Policy,
     experts: usize,
-    weights: Matrix<'m>,
+    weights: Table<'m>,
+    /// A value an expert, or none.
+    bias: &'m [f32],
     /// The expert of each token id (routing by token).
     table: &'m [u8],
 }
@@ -57,7 +59,8 @@ impl<'m> RouterView<'m> {
         Self {
             policy: record.policy,
             experts: record.experts.into(),
-            weights: Matrix::resident(palm, record.router),
+            weights: Table::resident(palm, record.router),
+            bias: Matrix::resident(palm, record.router).bias,
             table: bytes(palm, record.router),
         }
     }
@@ -125,11 +128,7 @@ impl<'m> RouterView<'m> {
     fn probabilities(&self, x: &[f32], probabilities: &mut [f32]) {
         for (expert, p) in probabilities.iter_mut().enumerate() {
             let logit = float::dot(x, self.weights.row(expert));
-            *p = self
-                .weights
-                .bias
-                .get(expert)
-                .map_or(logit, |bias| logit + bias);
+            *p = self.bias.get(expert).map_or(logit, |bias| logit + bias);
         }
         softmax::softmax(probabilities);
     }

@@ -4,8 +4,8 @@ use super::router::Choice;
 use crate::format::{LayerRecord, Palm};
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::tile::Tile;
-use crate::layers::turn::{Place, Turn};
 use crate::tensor::arena::Carver;
+use crate::tensor::turn::{Place, Turn};
 use crate::tensor::{Gated, Gates, Op, Output};
 
 /// E₁ … E_m: the feed-forward experts of a layer whose image is mapped.

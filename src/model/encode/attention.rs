@@ -6,32 +6,33 @@ use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::Stack;
 use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
-use crate::layers::turn::Turn;
 use crate::model::pieces::{fill, normalize, relative_bias, rows_from, store_keys_values};
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
-use crate::tensor::{Matrix, Op, Output};
+use crate::tensor::turn::Turn;
+use crate::tensor::{Op, Output, Region};
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
     pub(super) fn keys_values(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
-        let model = self.session.model;
-        let palm = model.palm();
-        let (shape, record) = (model.shape(), palm.layer(layer));
-        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
+        let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.self_norm);
         let limit = self.session.limits.source;
+        let parallel = self.session.model.shape().parallel;
+        let (model, regions) = self.session.with_model(parallel);
         let Regions {
             mut low, states, ..
-        } = self.session.encode_regions(shape.parallel);
+        } = regions;
+        let (palm, shape) = (model.palm(), model.shape());
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let mut cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, norm, turn);
-        let matrices = [record.k, record.v].map(|index| Matrix::resident(palm, index));
+        let matrices = (Region::resident(palm), [record.k, record.v]);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
         let cache = (&mut cache, token);
         store_keys_values(matrices, rotary, (&tile, count), wide, cache, turn);
@@ -46,31 +47,29 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (count, next) = self.tile_of(token);
         let (rows, len) = (self.tile_rows(), self.len);
         let limit = self.session.limits.source;
-        // What is needed of the model is taken before the arena is borrowed: a copy of the whole
-        // view would be half a kilobyte of stack.
-        let model = &self.session.model;
+        let record = self.session.model.palm().layer(layer);
+        let norm = self.pre_norm(record.self_norm);
+        let post = self.after(record.self_norm);
+        let parallel = self.session.model.shape().parallel;
+        let (model, regions) = self.session.with_model(parallel);
+        let Regions {
+            mut low, states, ..
+        } = regions;
         let (palm, shape) = (model.palm(), model.shape());
-        let record = palm.layer(layer);
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let attending = Attending {
-            q: Matrix::resident(palm, record.q),
-            o: Matrix::resident(palm, record.o),
+            region: Region::resident(palm),
+            q: record.q,
+            o: record.o,
+            inner,
             rotary: Rotary::of(palm, palm.header().roles.encoder_positions),
             bias: relative_bias(model, &record, Stack::Encoder),
             scale: palm.header().encoder_score_scale,
         };
-        let (int8, parallel, d_kv) = (shape.int8, shape.parallel, shape.encoder.d_kv);
-        let kind = shape.tile_kind();
-        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
-        let kv = kv_shape(shape, &shape.encoder, limit);
-        let norm = self.pre_norm(record.self_norm);
-        let post = self.after(record.self_norm);
-        let Regions {
-            mut low, states, ..
-        } = self.session.encode_regions(parallel);
-        let cache = KvCache::carve(&mut low, kv);
-        let mut tile = Tile::carve(&mut low, kind, rows, d_model, inner);
+        let cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
+        let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
-        let mut scratch = Scratch::carve(&mut low, int8, limit as usize, d_kv);
+        let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
         let tokens = token..token.saturating_add(count);
         // With one tile, its rows are still those that keys and values were made of.
         if token > 0 || next.is_some() {

@@ -9,15 +9,15 @@ use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::{RouteTrace, RouterView, Stack, TokenAt};
 use crate::layers::position::Rotary;
 use crate::layers::tile::{Tile, TileKind};
-use crate::layers::turn::Turn;
 use crate::model::pieces::{
     add, copy, factor, fetch, fill, rows_from, sort_by_expert, store_keys_values,
 };
 use crate::model::plan::kv_shape;
-use crate::model::{BlockShape, Error, Session};
+use crate::model::{BlockShape, Error, Model, Session};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::{Gated, Gates, Matrix, Op, Output, part};
+use crate::tensor::turn::Turn;
+use crate::tensor::{Gated, Gates, Op, Output, Region, part};
 
 /// The chosen experts and their weights, in the order of their index.
 struct Chosen<'a> {
@@ -35,7 +35,8 @@ impl<'a> Chosen<'a> {
 }
 
 /// One of the chosen experts, ready to run.
-struct Work<'r> {
+struct Work<'r, 'm> {
+    model: &'r Model<'m>,
     record: ExpertRecord,
     blob: &'r [u8],
     gate: f32,
@@ -45,7 +46,7 @@ struct Work<'r> {
     states: &'r mut [f32],
 }
 
-impl<S: WeightSource> Encoding<'_, '_, '_, S> {
+impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
     /// The block's entry and sizes.
     fn block(&self) -> (LayerRecord, BlockShape) {
         let model = &self.session.model;
@@ -66,15 +67,16 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
     pub(super) fn block_route(&mut self, trace: &mut impl RouteTrace) -> Stage {
         let (record, block) = self.block();
-        let model = self.session.model;
-        let (len, d_model) = (self.len, model.shape().d_model);
+        let len = self.len;
         let norm = self.session.norm(record.ff_norm);
+        let (model, regions) = self.session.with_model(true);
         let Regions {
             aside,
             mut low,
             states,
             ..
-        } = self.session.encode_regions(true);
+        } = regions;
+        let d_model = model.shape().d_model;
         let Chosen { experts, gates } = Chosen::carve(&mut low, &block);
         let mean: &mut [f32] = low.take(d_model);
         let row: &mut [f32] = low.take(d_model);
@@ -118,7 +120,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     /// Fetches the chosen expert `rank` and cuts the arena beside it.
-    fn block_work(&mut self, rank: usize, turn: &mut Turn) -> Result<Work<'_>, Error> {
+    fn block_work(&mut self, rank: usize, turn: &mut Turn) -> Result<Work<'_, 'm>, Error> {
         let (record, block) = self.block();
         let Regions { mut low, .. } = self.session.encode_regions(true);
         let chosen = Chosen::carve(&mut low, &block);
@@ -128,6 +130,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let expert = self.session.model.palm().expert(index);
         let sums = self.session.sums();
         let Session {
+            model,
             source,
             arena,
             plan,
@@ -142,6 +145,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         } = Regions::of(arena, plan, sums);
         let _ = Chosen::carve(&mut low, &block);
         Ok(Work {
+            model,
             record: expert,
             blob,
             gate,
@@ -161,30 +165,29 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (record, _) = self.block();
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
-        let model = self.session.model;
-        let palm = model.palm();
-        let shape = model.shape();
-        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let norm = self.session.norm(record.ff_norm);
         let limit = self.session.limits.source;
         let Work {
+            model,
             record: expert,
             blob,
             mut low,
             states,
             ..
         } = self.block_work(rank, turn)?;
+        let (palm, shape) = (model.palm(), model.shape());
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let mut cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let [_, k, v, _] = expert.attention;
-        let matrices = [k, v].map(|index| Matrix::of_expert(palm, blob, index));
-        let kind = TileKind::for_matrix(&matrices[0], shape.layout);
+        let region = Region::expert(palm, blob);
+        let kind = TileKind::for_tensor(&region, k, shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, 0);
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, norm, turn);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
         let cache = (&mut cache, token);
-        store_keys_values(matrices, rotary, (&tile, count), wide, cache, turn);
+        store_keys_values((region, [k, v]), rotary, (&tile, count), wide, cache, turn);
         Ok(match next {
             Some(token) => Stage::BlockKeysValues { rank, token },
             None => Stage::BlockAttention { rank, token: 0 },
@@ -201,13 +204,10 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (record, _) = self.block();
         let (count, next) = self.tile_of(token);
         let (rows, len) = (self.tile_rows(), self.len);
-        let model = self.session.model;
-        let palm = model.palm();
-        let shape = model.shape();
-        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let norm = self.session.norm(record.ff_norm);
         let limit = self.session.limits.source;
         let Work {
+            model,
             record: expert,
             blob,
             gate,
@@ -215,18 +215,22 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             mut low,
             states,
         } = self.block_work(rank, turn)?;
+        let (palm, shape) = (model.palm(), model.shape());
+        let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
         let [q, _, _, o] = expert.attention;
         let attending = Attending {
-            q: Matrix::of_expert(palm, blob, q),
-            o: Matrix::of_expert(palm, blob, o),
+            region: Region::expert(palm, blob),
+            q,
+            o,
+            inner,
             rotary: Rotary::of(palm, palm.header().roles.encoder_positions),
             bias: None,
             scale: palm.header().encoder_score_scale,
         };
-        let kind = TileKind::for_matrix(&attending.q, shape.layout);
+        let kind = TileKind::for_tensor(&attending.region, q, shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, inner);
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, norm, turn);
@@ -262,10 +266,9 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (record, block) = self.block();
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
-        let model = self.session.model;
-        let (d_model, d_ff) = (model.shape().d_model, block.expert_ff);
         let norm = self.session.norm(record.ff_norm);
         let Work {
+            model,
             record: expert,
             blob,
             gate,
@@ -273,6 +276,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             mut low,
             states,
         } = self.block_work(rank, turn)?;
+        let (d_model, d_ff) = (model.shape().d_model, block.expert_ff);
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let block = FeedForward::expert(model.palm(), blob, &expert);
         let layout = model.shape().layout;

@@ -3,26 +3,24 @@
 use super::{Encoding, Stage};
 use crate::layers::kv_cache::KvCache;
 use crate::layers::tile::Tile;
-use crate::layers::turn::Turn;
 use crate::model::pieces::{fill, nth, store_keys_values};
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
-use crate::tensor::Matrix;
+use crate::tensor::Region;
+use crate::tensor::turn::Turn;
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
     pub(super) fn cross(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
-        let model = self.session.model;
-        let shape = model.shape();
-        let record = model
-            .palm()
-            .layer((shape.encoder.layers as u32).saturating_add(layer));
-        let (d_model, inner) = (shape.d_model, shape.decoder.kv_inner());
-        let kv_shape = kv_shape(shape, &shape.decoder, self.session.limits.source);
+        let source = self.session.limits.source;
         let cross_kv = self.session.plan.cross_kv as usize;
-        let (mut low, states) = self.session.split_states();
+        let (model, mut low, states) = self.session.split_states();
+        let (palm, shape) = (model.palm(), model.shape());
+        let record = palm.layer((shape.encoder.layers as u32).saturating_add(layer));
+        let (d_model, inner) = (shape.d_model, shape.decoder.kv_inner());
+        let kv_shape = kv_shape(shape, &shape.decoder, source);
         let caches: &mut [u8] = low.take(cross_kv);
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, 0);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
@@ -30,7 +28,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let tokens = token..token.saturating_add(count);
         fill(&mut tile, wide, states, d_model, tokens, None, turn);
         let matrices = [record.cross_k, record.cross_v];
-        let matrices = matrices.map(|index| Matrix::resident(model.palm(), index));
+        let matrices = (Region::resident(palm), matrices);
         let cache = (&mut cache, token);
         store_keys_values(matrices, None, (&tile, count), wide, cache, turn);
         let layers = shape.decoder.layers as u32;

@@ -1,16 +1,17 @@
 //! Feed-forward sublayers of the encoder: dense by tile, mixtures by expert.
 
 use super::{Encoding, Regions, Stage};
+use crate::format::LayerRecord;
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::mixture::{
     DispatchView, RouteTrace, RouterView, Stack, TokenAt, capacity_of, waits,
 };
 use crate::layers::tile::Tile;
-use crate::layers::turn::{NORM, QUANTIZE, Turn};
 use crate::model::pieces::{copy, factor, fetch, fill, normalize, rows_from, set_row};
 use crate::model::{Error, Session};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
+use crate::tensor::turn::{NORM, QUANTIZE, Turn};
 use crate::tensor::{Gated, Gates, Op, Output, part};
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
@@ -18,17 +19,19 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     pub(super) fn dense(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
-        let model = self.session.model;
-        let (shape, record) = (model.shape(), model.palm().layer(layer));
-        let (d_model, d_ff) = (shape.d_model, shape.encoder.dense_ff);
+        let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.ff_norm);
         let post = self.after(record.ff_norm);
+        let parallel = self.session.model.shape().parallel;
+        let (model, regions) = self.session.with_model(parallel);
         let Regions {
             aside,
             mut low,
             states,
             ..
-        } = self.session.encode_regions(shape.parallel);
+        } = regions;
+        let shape = model.shape();
+        let (d_model, d_ff) = (shape.d_model, shape.encoder.dense_ff);
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, d_ff);
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let tokens = token..token.saturating_add(count);
@@ -64,18 +67,19 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     ) -> Stage {
         let (count, next) = self.tile_of(token);
         let len = self.len;
-        let model = self.session.model;
-        let (shape, record) = (model.shape(), model.palm().layer(layer));
-        let d_model = shape.d_model;
+        let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.ff_norm);
-        let limit = self.session.limits.source as usize;
+        let sizes = self.routes_of();
+        let is_aside = self.session.model.shape().encoder.aside;
+        let (model, regions) = self.session.with_model(is_aside);
         let Regions {
             aside,
             mut low,
             ids,
             states,
-        } = self.session.encode_regions(shape.encoder.aside);
-        let sizes = (limit, shape.encoder.top_k, shape.encoder.experts);
+        } = regions;
+        let shape = model.shape();
+        let d_model = shape.d_model;
         let mut dispatch = carve_dispatch(&mut low, sizes);
         dispatch.top_k = record.top_k.into();
         dispatch.capacity = capacity_of(&record, len);
@@ -125,30 +129,23 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         }
     }
 
+    /// Takes the next tokens of an expert, or of the first one after it that has any: the expert, the
+    /// token to go on with, and how many were taken. Tokens and gates lie behind the routes.
     #[inline(never)]
-    pub(super) fn expert(
+    fn take_tokens(
         &mut self,
-        layer: u32,
-        expert: u16,
-        token: usize,
-        turn: &mut Turn,
-    ) -> Result<Stage, Error> {
+        record: &LayerRecord,
+        mut expert: u16,
+        mut token: usize,
+    ) -> (u16, usize, usize) {
         let (rows, len) = (self.tile_rows(), self.len);
-        let model = self.session.model;
-        let (shape, record) = (model.shape(), model.palm().layer(layer));
-        let (d_model, d_ff) = (shape.d_model, shape.encoder.expert_ff);
-        let norm = self.pre_norm(record.ff_norm);
-        let limit = self.session.limits.source as usize;
-        let sizes = (limit, shape.encoder.top_k, shape.encoder.experts);
-        let is_aside = shape.is_aside(&record);
-
-        // Take the next tokens of this expert, or of the first expert after it that has any.
-        let Regions { mut low, .. } = self.session.encode_regions(shape.encoder.aside);
+        let shape = self.session.model.shape();
+        let (sizes, is_aside) = (self.routes_of(), shape.encoder.aside);
+        let Regions { mut low, .. } = self.session.encode_regions(is_aside);
         let mut dispatch = carve_dispatch(&mut low, sizes);
         dispatch.top_k = record.top_k.into();
         let tokens: &mut [u32] = low.take(rows);
         let gates: &mut [f32] = low.take(rows);
-        let (mut expert, mut token) = (expert, token);
         let mut count = 0;
         while count == 0 {
             // Choices are searched only for experts that some token asked for.
@@ -175,23 +172,42 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
                 (expert, token) = (expert + 1, 0);
             }
         }
+        (expert, token, count)
+    }
+
+    #[inline(never)]
+    pub(super) fn expert(
+        &mut self,
+        layer: u32,
+        expert: u16,
+        token: usize,
+        turn: &mut Turn,
+    ) -> Result<Stage, Error> {
+        let record = self.session.model.palm().layer(layer);
+        let (expert, token, count) = self.take_tokens(&record, expert, token);
         if count == 0 {
             return Ok(self.after_feed_forward(layer));
         }
-
-        // The blob is borrowed from the source, the buffers from the arena: two fields.
-        let index = record.first_expert.saturating_add(expert.into());
-        let expert_record = model.palm().expert(index);
-        let aside = match shape.encoder.aside {
+        let rows = self.tile_rows();
+        let norm = self.pre_norm(record.ff_norm);
+        let sizes = self.routes_of();
+        let aside = match self.session.model.shape().encoder.aside {
             true => self.session.sums(),
             false => 0,
         };
+
+        // The blob is borrowed from the source, the buffers from the arena: two fields.
         let Session {
+            model,
             source,
             arena,
             plan,
             ..
         } = &mut *self.session;
+        let (palm, shape) = (model.palm(), model.shape());
+        let (d_model, d_ff) = (shape.d_model, shape.encoder.expert_ff);
+        let index = record.first_expert.saturating_add(expert.into());
+        let expert_record = palm.expert(index);
         let blob = fetch(source, index, &expert_record, turn)?;
         let Regions {
             aside,
@@ -203,7 +219,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let tokens: &mut [u32] = low.take(rows);
         let gates: &mut [f32] = low.take(rows);
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
-        let block = FeedForward::expert(model.palm(), blob, &expert_record);
+        let block = FeedForward::expert(palm, blob, &expert_record);
         let mut tile = Tile::carve(&mut low, block.tile_kind(shape.layout), rows, d_model, d_ff);
         for row in turn.take(count, d_model.saturating_mul(NORM + QUANTIZE), 1) {
             let from = tokens.get(row).copied().unwrap_or(0);
@@ -211,7 +227,11 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             set_row(&mut tile, row, wide, state, norm.as_ref());
         }
         let mut output = Output {
-            rows: if is_aside { aside } else { states },
+            rows: if shape.is_aside(&record) {
+                aside
+            } else {
+                states
+            },
             stride: d_model,
             op: Op::Add,
             gated: Some(Gated {
@@ -225,6 +245,13 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             expert,
             token,
         })
+    }
+
+    /// Most tokens of the routes, experts a token, and experts.
+    fn routes_of(&self) -> (usize, usize, usize) {
+        let encoder = &self.session.model.shape().encoder;
+        let limit = self.session.limits.source as usize;
+        (limit, encoder.top_k, encoder.experts)
     }
 }
 

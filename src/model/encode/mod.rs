@@ -8,14 +8,14 @@ mod feed_forward;
 use super::embedding::Embedding;
 use super::encoded::Encoded;
 use super::pieces::{add, normalize};
-use super::{Error, Progress, Session};
+use super::{Error, Model, Progress, Session};
 use crate::format::FeedForwardKind;
 use crate::layers::mixture::{NoTrace, RouteTrace, Stack};
 use crate::layers::norm::NormKind;
-use crate::layers::turn::{Place, Turn};
 use crate::storage::WeightSource;
 use crate::tensor::NormWeights;
 use crate::tensor::arena::Carver;
+use crate::tensor::turn::{Place, Turn};
 
 /// What an addition costs, in multiply-accumulates.
 const ADD: usize = 8;
@@ -401,8 +401,15 @@ impl<'r> Regions<'r> {
 impl<'m, S> Session<'m, '_, S> {
     /// The arena while the encoder's layers run, with room for sums of experts if asked.
     fn encode_regions(&mut self, aside: bool) -> Regions<'_> {
+        self.with_model(aside).1
+    }
+
+    /// The model beside [`Session::encode_regions`]: borrowed, since a copy of it takes some hundred
+    /// bytes of stack.
+    fn with_model(&mut self, aside: bool) -> (&Model<'m>, Regions<'_>) {
         let aside = if aside { self.sums() } else { 0 };
-        Regions::of(self.arena, &self.plan, aside)
+        let regions = Regions::of(self.arena, &self.plan, aside);
+        (&self.model, regions)
     }
 
     /// Values of the sums of experts.

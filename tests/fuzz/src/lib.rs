@@ -10,12 +10,14 @@
 //!
 //! Patches reach far: a few bytes of input change a few fields of a file that is otherwise whole.
 
-/// Good images to start from: each family, each kind of numbers, each kind of tokenizer.
-const SEEDS: [&[u8]; 4] = [
+/// Good images to start from: each family, each kind of numbers, each kind of tokenizer. A patch of
+/// the header makes other layouts and routing policies of them, and a model without an encoder.
+const SEEDS: [&[u8]; 5] = [
     include_bytes!("../../fixtures/tiny/t5.palm"),
     include_bytes!("../../fixtures/tiny/switch.palm"),
     include_bytes!("../../fixtures/tiny/bart.palm"),
     include_bytes!("../../fixtures/tiny/bytes.palm"),
+    include_bytes!("../../fixtures/tiny/palm.palm"),
 ];
 
 /// Longest image that is looked at.

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palmtop::{Limits, Model, Session};
+use palmtop::{Decoder, Limits, Model, Session, WeightSource};
 use palmtop_fuzz::Image;
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -42,12 +42,20 @@ fn run(bytes: &[u8], arena: &mut Vec<u128>) {
     let arena = &mut bytemuck::cast_slice_mut(arena)[..needed];
     let mut session = Session::new(model, limits, arena).expect("limits and arena are right");
     let _ = black_box(session.self_test(&mut [0; 8]));
+    if header.decoder_only {
+        let mut decoder = session.decoder_only().expect("there is no encoder");
+        return generate(&mut decoder, &model, limits);
+    }
     let source = [0, header.vocab - 1, 1 % header.vocab, 0, header.vocab / 2];
     let mut encoded = session
         .encode(&source[..limits.source as usize])
         .expect("the source is within the limits");
     black_box(encoded.hidden());
-    let mut decoder = encoded.decoder();
+    generate(&mut encoded.decoder(), &model, limits);
+}
+
+fn generate<S: WeightSource>(decoder: &mut Decoder<'_, '_, '_, S>, model: &Model<'_>, limits: Limits) {
+    let header = model.palm().header();
     for _ in 0..limits.target {
         let logits = decoder
             .step(header.decoder_start)

@@ -8,9 +8,9 @@ use crate::failure::{Failure, misused};
 pub struct Template {
     /// What `--board` takes.
     pub name: &'static str,
-    /// Files of their own: `src/board.rs` and `memory.x`.
+    /// Files of their own: `src/board.rs`, and `memory.x` unless the chip's crate has the memory.
     pub board_rs: &'static str,
-    pub memory_x: &'static str,
+    pub memory_x: Option<&'static str>,
     /// Dependencies beside palmtop.
     pub dependencies: &'static str,
     /// Arguments for the linker, as Rust strings.
@@ -60,11 +60,11 @@ const QEMU: &str = "the emulator, qemu-system-arm, with its UART on this termina
 const PROBE: &str = "flashes and runs it: cargo install probe-rs-tools --locked";
 
 /// All templates.
-pub const ALL: [Template; 8] = [
+pub const ALL: [Template; 10] = [
     Template {
         name: "m3",
         board_rs: include_str!("../templates/uart_cmsdk.rs"),
-        memory_x: include_str!("../templates/mps2.x"),
+        memory_x: Some(include_str!("../templates/mps2.x")),
         dependencies: "cortex-m-rt = \"0.7\"\n",
         link_args: CORTEX_M,
         runner: "qemu-system-arm -M mps2-an385 -display none -serial stdio -semihosting-config enable=on,target=native -kernel",
@@ -83,7 +83,7 @@ pub const ALL: [Template; 8] = [
     Template {
         name: "m4f",
         board_rs: include_str!("../templates/uart_cmsdk.rs"),
-        memory_x: include_str!("../templates/mps2.x"),
+        memory_x: Some(include_str!("../templates/mps2.x")),
         dependencies: "cortex-m-rt = \"0.7\"\n",
         link_args: CORTEX_M,
         runner: "qemu-system-arm -M mps2-an386 -display none -serial stdio -semihosting-config enable=on,target=native -kernel",
@@ -102,7 +102,7 @@ pub const ALL: [Template; 8] = [
     Template {
         name: "rv32",
         board_rs: include_str!("../templates/rv32.rs"),
-        memory_x: include_str!("../templates/rv32.x"),
+        memory_x: Some(include_str!("../templates/rv32.x")),
         dependencies: "riscv-rt = { version = \"0.18\", features = [\"memory\", \"single-hart\"] }\n",
         link_args: "\"-Tlink.x\"",
         runner: "qemu-system-riscv32 -M virt -bios none -display none -serial stdio -kernel",
@@ -121,7 +121,7 @@ pub const ALL: [Template; 8] = [
     Template {
         name: "pico",
         board_rs: include_str!("../templates/pico.rs"),
-        memory_x: include_str!("../templates/pico.x"),
+        memory_x: Some(include_str!("../templates/pico.x")),
         dependencies: "cortex-m = \"0.7\"\ncortex-m-rt = \"0.7\"\nrp2040-boot2 = \"0.3\"\n\
             rp2040-hal = { version = \"0.12\", features = [\"rt\", \"critical-section-impl\"] }\n",
         link_args: CORTEX_M,
@@ -133,7 +133,7 @@ pub const ALL: [Template; 8] = [
     Template {
         name: "pico2",
         board_rs: include_str!("../templates/pico2.rs"),
-        memory_x: include_str!("../templates/pico2.x"),
+        memory_x: Some(include_str!("../templates/pico2.x")),
         dependencies: "cortex-m = \"0.7\"\ncortex-m-rt = \"0.7\"\n\
             embassy-rp = { version = \"0.10\", features = [\"rp235xa\", \"critical-section-impl\", \"time-driver\"] }\n",
         link_args: CORTEX_M,
@@ -143,9 +143,20 @@ pub const ALL: [Template; 8] = [
         machine: Machine::Board,
     },
     Template {
+        name: "pico2-riscv",
+        board_rs: include_str!("../templates/pico2-riscv.rs"),
+        memory_x: Some(include_str!("../templates/pico2-riscv.x")),
+        dependencies: "rp235x-hal = { version = \"0.4\", features = [\"rt\", \"critical-section-impl\"] }\n",
+        link_args: "\"--nmagic\", \"-Tmemory.x\", \"-Tdevice.x\", \"-Tlink.x\"",
+        runner: "picotool load --update --verify --execute -t elf",
+        run: "flashes and starts it, by picotool: hold BOOTSEL while plugging the board in",
+        console: "UART0 on pins 1 (TX) and 2 (RX), 115,200 baud",
+        machine: Machine::Board,
+    },
+    Template {
         name: "nrf52840-dk",
         board_rs: include_str!("../templates/nrf52840-dk.rs"),
-        memory_x: include_str!("../templates/nrf52840-dk.x"),
+        memory_x: Some(include_str!("../templates/nrf52840-dk.x")),
         dependencies: "cortex-m = { version = \"0.7\", features = [\"critical-section-single-core\"] }\n\
             cortex-m-rt = \"0.7\"\n\
             embassy-nrf = { version = \"0.11\", features = [\"nrf52840\"] }\n",
@@ -158,7 +169,7 @@ pub const ALL: [Template; 8] = [
     Template {
         name: "stm32f4-discovery",
         board_rs: include_str!("../templates/stm32f4-discovery.rs"),
-        memory_x: include_str!("../templates/stm32f4-discovery.x"),
+        memory_x: Some(include_str!("../templates/stm32f4-discovery.x")),
         dependencies: "cortex-m = { version = \"0.7\", features = [\"critical-section-single-core\"] }\n\
             cortex-m-rt = \"0.7\"\nnb = \"1\"\n\
             stm32f4xx-hal = { version = \"0.23\", features = [\"stm32f407\"] }\n",
@@ -171,7 +182,7 @@ pub const ALL: [Template; 8] = [
     Template {
         name: "stm32h743-nucleo",
         board_rs: include_str!("../templates/stm32h743-nucleo.rs"),
-        memory_x: include_str!("../templates/stm32h743-nucleo.x"),
+        memory_x: Some(include_str!("../templates/stm32h743-nucleo.x")),
         dependencies: "cortex-m = { version = \"0.7\", features = [\"critical-section-single-core\"] }\n\
             cortex-m-rt = \"0.7\"\nnb = \"1\"\n\
             stm32h7xx-hal = { version = \"0.16\", features = [\"stm32h743v\", \"rt\"] }\n",
@@ -179,6 +190,18 @@ pub const ALL: [Template; 8] = [
         runner: "probe-rs run --chip STM32H743ZITx",
         run: PROBE,
         console: "the serial port of the board's debugger, 115,200 baud",
+        machine: Machine::Board,
+    },
+    Template {
+        name: "esp32c3",
+        board_rs: include_str!("../templates/esp32c3.rs"),
+        memory_x: None,
+        dependencies: "esp-bootloader-esp-idf = { version = \"0.6\", features = [\"esp32c3\"] }\n\
+            esp-hal = { version = \"1.2\", features = [\"esp32c3\"] }\n",
+        link_args: "\"-Tlinkall.x\"",
+        runner: "espflash flash --monitor --chip esp32c3",
+        run: "flashes and runs it, and is its console: cargo install espflash --locked",
+        console: "the kit's USB port, 115,200 baud",
         machine: Machine::Board,
     },
 ];

@@ -25,7 +25,7 @@ pub struct Real {
 }
 
 /// All of them.
-pub const REAL: [Real; 5] = [
+pub const REAL: [Real; 7] = [
     Real {
         name: "pico2",
         target: "thumbv8m.main-none-eabihf",
@@ -45,6 +45,14 @@ pub const REAL: [Real; 5] = [
     Real {
         name: "stm32h743-nucleo",
         target: "thumbv7em-none-eabihf",
+    },
+    Real {
+        name: "pico2-riscv",
+        target: "riscv32imac-unknown-none-elf",
+    },
+    Real {
+        name: "esp32c3",
+        target: "riscv32imc-unknown-none-elf",
     },
 ];
 
@@ -154,8 +162,9 @@ fn build(
         })
     };
     // What says it is not there when nothing had to be linked anew.
-    let sizes = match (bytes("FLASH"), bytes("RAM")) {
-        (Some(flash), Some(ram)) => format!("flash {flash}, RAM {ram}"),
+    let sizes = match (bytes("FLASH"), bytes("RAM"), bytes("DROM"), bytes("DRAM")) {
+        (Some(flash), Some(ram), ..) => format!("flash {flash}, RAM {ram}"),
+        (_, _, Some(data), Some(ram)) => format!("data in flash {data}, RAM {ram}"),
         _ => String::new(),
     };
     fs::metadata(&elf).with_context(|| elf.display().to_string())?;

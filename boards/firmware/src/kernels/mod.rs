@@ -5,6 +5,7 @@
 
 mod count;
 mod floats;
+mod outputs;
 mod products;
 mod random;
 
@@ -65,9 +66,10 @@ pub fn run(
 
 /// Every check.
 fn check(bench: &mut Bench<'_>, seed: u32, out: &mut Console) -> Result<(), Stop> {
-    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 7] = [
+    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 8] = [
         ("four-bit rows", floats::int4),
         ("int8 layers", products::layers),
+        ("outputs of int8 layers", outputs::chosen),
         ("dot products of bytes", floats::bytes),
         ("float rows", floats::rows),
         ("int8 products", products::random),

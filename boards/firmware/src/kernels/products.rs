@@ -1,6 +1,6 @@
 //! int8 products: [`matmul::dots`] against [`matmul::portable`], in every layout.
 
-use palmtop::bench::{Int8, Quantized, int8_layer};
+use palmtop::bench::{Int8, Outputs, Quantized, int8_layer};
 use palmtop::kernels::matmul::{self, Form, Rows, Weights};
 use palmtop::kernels::{Layout, lanes};
 
@@ -69,13 +69,13 @@ pub fn long(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
 }
 
 /// Whole layers, whose outputs may have kernels of their own: f32(dot − zero · sum) · (scale of the
-/// token · scale of the row), then + bias.
+/// token · scale of the row), then + bias, and those of experts · factor · gate.
 pub fn layers(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
     let mut random = Random::new(seed);
     let layout = matmul::native();
     let form = Form::of(layout);
     let mut cases = 0;
-    for case in 0..80 {
+    for case in 0..160 {
         let (tokens, stride) = (case % 17 + 1, random.of(&[16, 48, 64]));
         let rows = 1 + random.below(70);
         let (packed, rest) = bench.memory.split_at_mut(80 * 64);
@@ -101,7 +101,7 @@ pub fn layers(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
         let (scales, bias) = rest.split_at_mut(70);
         let (mut zeros, mut x_scales, mut sums) = ([0; 17], [0.0; 17], [0; 70]);
         for value in scales[..rows].iter_mut().chain(&mut x_scales) {
-            *value = f32::from_bits(random.float(case / 3 % 2).to_bits() & 0x7FFF_FFFF);
+            *value = f32::from_bits(random.float(case / 3 % 4).to_bits() & 0x7FFF_FFFF);
         }
         let bias = &mut bias[..if case % 5 == 0 { 0 } else { rows }];
         for value in bias.iter_mut() {
@@ -115,7 +115,20 @@ pub fn layers(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
             weights.unpack(row, 0, &mut values[..stride]);
             *sum = values.iter().map(|value| i32::from(*value)).sum();
         }
+        // The outputs of an expert's tokens go to other rows, here in opposite order, or have one gate.
+        let mut gates = [0.0; 17];
+        for gate in &mut gates {
+            *gate = random.float(case / 7 % 2);
+        }
+        let targets: [u32; 17] =
+            core::array::from_fn(|token| (tokens - 1).saturating_sub(token) as u32);
+        let (is_gated, is_each) = (case % 4 > 1, case % 4 > 2);
+        let factor = (case % 8 > 5).then(|| random.float(0));
+        for value in &mut out[..rows * tokens] {
+            *value = random.float(case / 11 % 2);
+        }
         for token in 0..tokens {
+            let target = if is_each { tokens - 1 - token } else { token };
             let x = Rows {
                 bytes: &plain[token * stride..],
                 pitch: stride,
@@ -127,9 +140,11 @@ pub fn layers(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
                 let exact = dot[0] - zeros[token] * sums[row];
                 let y = exact as f32 * (x_scales[token] * scales[row]);
                 let y = bias.get(row).map_or(y, |bias| y + bias);
-                let index = token * rows + row;
+                let y = factor.filter(|_| is_gated).map_or(y, |factor| y * factor);
+                let gate = gates[if is_each { token } else { 0 }];
+                let y = if is_gated { y * gate } else { y };
+                let index = target * rows + row;
                 wanted[index] = y;
-                out[index] = random.float(0);
                 match case % 3 {
                     0 => {}
                     1 => wanted[index] = out[index] + y,
@@ -156,7 +171,13 @@ pub fn layers(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
             scales: &x_scales[..tokens],
             zeros: &zeros[..tokens],
         };
-        int8_layer(&layer, x, tokens, case % 3, out);
+        let outputs = Outputs {
+            op: case % 3,
+            factor,
+            gates: if is_gated { &gates } else { &[] },
+            rows: if is_each { &targets } else { &[] },
+        };
+        int8_layer(&layer, x, tokens, outputs, out);
         let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
         if !out.iter().zip(&*wanted).take(rows * tokens).all(same) {
             return Err(Wrong {

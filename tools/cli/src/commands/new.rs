@@ -15,7 +15,7 @@ use crate::model_file::Image;
 use crate::out;
 use crate::report::parts::{FIRMWARE_BYTES, STACK_BYTES};
 use crate::report::speed;
-use crate::templates::{Facts, Template};
+use crate::templates::{Facts, Machine, Template};
 use crate::units::{bytes, count};
 
 const EXAMPLES: &str = "Examples:
@@ -115,7 +115,7 @@ pub fn new(args: &Args) -> Result<ExitCode> {
             ("arena", &count(arena as u64)),
             ("self_test", &self_test_fits(&model, limits).to_string()),
             ("palmtop", &palmtop_told),
-            ("more", more(template)),
+            ("more", &more(template, &facts)),
         ] {
             text = text.replace(&format!("{{{{{key}}}}}"), value);
         }
@@ -136,7 +136,9 @@ pub fn new(args: &Args) -> Result<ExitCode> {
         "build.rs",
         fill(include_str!("../../templates/build.rs")).as_bytes(),
     )?;
-    write("memory.x", template.memory_x.as_bytes())?;
+    if let Some(memory) = template.memory_x {
+        write("memory.x", memory.as_bytes())?;
+    }
     write(
         "src/main.rs",
         fill(include_str!("../../templates/main.rs")).as_bytes(),
@@ -368,14 +370,21 @@ fn config(template: &Template, facts: &Facts<'_>) -> String {
 }
 
 /// What the README says besides.
-fn more(template: &Template) -> &'static str {
-    match template.name {
-        "pico" | "pico2" | "nrf52840-dk" | "stm32f4-discovery" | "stm32h743-nucleo" => {
+fn more(template: &Template, facts: &Facts<'_>) -> String {
+    let mut told = match template.machine {
+        Machine::Board => {
             "- Not run on this board by those who made the template: it builds and links.\n\
              - More for this board, in `boards/` of palmtop's repository: other tasks kept alive \
              between bounded steps,\n  the model in a flash partition of its own, experts paged from \
              storage, logs by defmt."
         }
-        _ => "- An emulator counts instructions, not cycles: how fast it answers says nothing.",
+        Machine::Emulated { .. } => {
+            "- An emulator counts instructions, not cycles: how fast it answers says nothing."
+        }
     }
+    .to_owned();
+    if facts.target.starts_with("riscv") {
+        told += "\n- The linker's table shows RAM as full: here the stack is a section that takes what is left.";
+    }
+    told
 }

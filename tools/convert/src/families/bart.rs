@@ -1,36 +1,21 @@
 //! BART: layer norms after each residual sum, biases everywhere, learned positions.
 //! (`transformers/models/bart/modeling_bart.py`, 4.56.2.)
 
-use palmtop::format::{MAX_COLS, MAX_ROWS};
+use palmtop::format::MAX_ROWS;
 use serde_json::json;
 
+use super::fairseq::{self, Shape};
 use super::{Bound, Limits, activation, embedding, linear, norm, widths};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ConvertError;
 use crate::generation::{self, Defaults};
 use crate::graph::{
-    Activation, Attention, Block, Family, FeedForward, Graph, Head, Layer, Matrix, NormKind,
-    NormPosition, Projections, Stack,
+    Family, FeedForward, Graph, Head, Layer, Matrix, NormKind, NormPosition, Stack,
 };
 
 /// First row of the position tables that is used (`BartLearnedPositionalEmbedding.offset`).
 const POSITION_OFFSET: usize = 2;
-/// PyTorch's default for `nn.LayerNorm`, which BART leaves as it is.
-const NORM_EPS: f32 = 1e-5;
-
-/// What one stack's configuration says.
-struct Shape {
-    side: &'static str,
-    layers: usize,
-    heads: usize,
-    d_ff: usize,
-    d_model: usize,
-    /// Positions of the checkpoint's table, and how many of them are taken.
-    positions: (usize, usize),
-    activation: Activation,
-}
-
 /// The graph of a BART.
 pub(super) fn build(
     checkpoint: &mut Checkpoint<'_>,
@@ -46,7 +31,7 @@ pub(super) fn build(
     let activation = activation(&config, "activation_function", activation_name)?;
     let tied = config.flag("tie_word_embeddings", true)?;
     let scaled = config.flag("scale_embedding", false)?;
-    let side = |side| shape(&config, side, d_model, (all, most), activation);
+    let side = |side| Shape::read(&config, side, d_model, activation);
     let (encoder, decoder) = (side("encoder")?, side("decoder")?);
 
     let pad = config.id("pad_token_id", vocab)?.or(Some(1));
@@ -61,15 +46,13 @@ pub(super) fn build(
     if old_flag && ids.forced_bos.is_none() && checkpoint.generation.is_none() {
         ids.forced_bos = config.id("bos_token_id", vocab)?.or(Some(0));
     }
+    let positions = (all, most);
     let most = most as u32;
     let usual_target = generation::usual_target(checkpoint)?.unwrap_or(most);
     let (default_source, default_target) = limits.resolve((most, usual_target), (most, most))?;
 
     let prefix = prefix(checkpoint);
-    let embedding = match tied {
-        true => embedding::of_tied_stacks(checkpoint, prefix, (vocab, d_model))?,
-        false => embedding::of_untied_stacks(checkpoint, prefix, (vocab, d_model))?,
-    };
+    let embedding = embedding::of_stacks(checkpoint, prefix, tied, (vocab, d_model))?;
     let head = head(checkpoint, &embedding, tied)?;
     Ok(Graph {
         family: Family::Bart,
@@ -77,12 +60,8 @@ pub(super) fn build(
         vocab,
         norm: NormKind::Layer,
         norm_position: NormPosition::Post,
-        norm_eps: NORM_EPS,
-        embed_scale: if scaled {
-            (d_model as f64).sqrt() as f32
-        } else {
-            1.0
-        },
+        norm_eps: fairseq::NORM_EPS,
+        embed_scale: fairseq::embed_scale(scaled, d_model),
         head_scale: 1.0,
         max_source: most,
         max_target: most,
@@ -95,9 +74,9 @@ pub(super) fn build(
         default_target,
         embedding,
         head,
-        encoder: stack(checkpoint, prefix, &encoder)?,
+        encoder: stack(checkpoint, prefix, &encoder, positions)?,
         mixture_block: None,
-        decoder: stack(checkpoint, prefix, &decoder)?,
+        decoder: stack(checkpoint, prefix, &decoder, positions)?,
     })
 }
 
@@ -130,32 +109,6 @@ fn prefix(checkpoint: &Checkpoint<'_>) -> &'static str {
     if checkpoint.has(bare) { "" } else { "model." }
 }
 
-fn shape(
-    config: &Config,
-    side: &'static str,
-    d_model: usize,
-    positions: (usize, usize),
-    activation: Activation,
-) -> Result<Shape, ConvertError> {
-    let field = format!("{side}_attention_heads");
-    let heads = config.size(&field, 16, usize::from(u16::MAX))?;
-    if !d_model.is_multiple_of(heads) || d_model / heads > usize::from(u16::MAX) {
-        return Err(config.refuse(
-            &field,
-            format!("a divisor of d_model ({d_model}) is wanted"),
-        ));
-    }
-    Ok(Shape {
-        side,
-        layers: config.size(&format!("{side}_layers"), 12, usize::from(u16::MAX))?,
-        heads,
-        d_ff: config.size(&format!("{side}_ffn_dim"), 4096, MAX_COLS)?,
-        d_model,
-        positions,
-        activation,
-    })
-}
-
 /// The head and `final_logits_bias`, which may be absent (zeros) and is left out if it is zero.
 fn head(
     checkpoint: &mut Checkpoint<'_>,
@@ -179,18 +132,18 @@ fn head(
     Ok(Head::Tied { bias })
 }
 
+/// `(all, most)`: positions of the checkpoint's table, and how many of them are taken.
 fn stack(
     checkpoint: &mut Checkpoint<'_>,
     prefix: &str,
     shape: &Shape,
+    (all, most): (usize, usize),
 ) -> Result<Stack, ConvertError> {
     let base = format!("{prefix}{}", shape.side);
-    let (all, most) = shape.positions;
     let (name, rows) = (format!("{base}.embed_positions"), all + POSITION_OFFSET);
     let mut positions = linear(checkpoint, &name, (rows, shape.d_model), false)?;
     positions.rows = most + POSITION_OFFSET;
     positions.values.truncate(positions.rows * shape.d_model);
-    let d_kv = shape.d_model / shape.heads;
     let layer = |index| layer(checkpoint, &format!("{base}.layers.{index}"), shape);
     let layers = (0..shape.layers).map(layer).collect::<Result<_, _>>()?;
     let embedding_norm = format!("{base}.layernorm_embedding");
@@ -199,8 +152,8 @@ fn stack(
         layers,
         heads: shape.heads,
         kv_heads: shape.heads,
-        d_kv,
-        score_scale: (d_kv as f64).powf(-0.5) as f32,
+        d_kv: shape.d_kv(),
+        score_scale: shape.score_scale(),
         buckets: 0,
         distances: Vec::new(),
         relative_biases: Vec::new(),
@@ -215,48 +168,23 @@ fn layer(
     name: &str,
     shape: &Shape,
 ) -> Result<Layer, ConvertError> {
-    let (d_model, d_ff) = (shape.d_model, shape.d_ff);
-    let attention = attention(checkpoint, name, "self_attn", d_model)?;
+    let d_model = shape.d_model;
+    let mut attention = |kind: &str| {
+        let names = [kind, &format!("{kind}_layer_norm")];
+        fairseq::attention(checkpoint, name, names, d_model)
+    };
+    let own = attention("self_attn")?;
     let cross = match shape.side {
-        "decoder" => Some(self::attention(checkpoint, name, "encoder_attn", d_model)?),
+        "decoder" => Some(attention("encoder_attn")?),
         _ => None,
     };
+    let ff_norm = format!("{name}.final_layer_norm");
+    let dims = (shape.d_ff, d_model);
     Ok(Layer {
-        attention,
+        attention: own,
         relative_bias: None,
         cross,
-        ff_norm: norm(
-            checkpoint,
-            &format!("{name}.final_layer_norm"),
-            d_model,
-            true,
-        )?,
-        feed_forward: FeedForward::Dense(Block {
-            activation: shape.activation,
-            wi: linear(checkpoint, &format!("{name}.fc1"), (d_ff, d_model), true)?,
-            wi_linear: None,
-            wo: linear(checkpoint, &format!("{name}.fc2"), (d_model, d_ff), true)?,
-        }),
+        ff_norm: norm(checkpoint, &ff_norm, d_model, true)?,
+        feed_forward: FeedForward::Dense(fairseq::block(checkpoint, name, dims, shape.activation)?),
     })
-}
-
-fn attention(
-    checkpoint: &mut Checkpoint<'_>,
-    layer: &str,
-    kind: &str,
-    d_model: usize,
-) -> Result<Attention, ConvertError> {
-    let square = (d_model, d_model);
-    let mut projection =
-        |part: &str| linear(checkpoint, &format!("{layer}.{kind}.{part}"), square, true);
-    let (q, k) = (projection("q_proj")?, projection("k_proj")?);
-    let (v, o) = (projection("v_proj")?, projection("out_proj")?);
-    let norm = norm(
-        checkpoint,
-        &format!("{layer}.{kind}_layer_norm"),
-        d_model,
-        true,
-    )?;
-    let projections = Projections { q, k, v, o };
-    Ok(Attention { norm, projections })
 }

@@ -28,8 +28,21 @@ pub(super) fn of_one_module(
     Ok(matrix)
 }
 
-/// BART, tied: `shared`, or else the decoder's (`bart-large-cnn`'s save).
-pub(super) fn of_tied_stacks(
+/// BART and M2M-100, tied or not.
+pub(super) fn of_stacks(
+    checkpoint: &mut Checkpoint<'_>,
+    prefix: &str,
+    tied: bool,
+    shape: Shape,
+) -> Result<Matrix, ConvertError> {
+    match tied {
+        true => of_tied_stacks(checkpoint, prefix, shape),
+        false => of_untied_stacks(checkpoint, prefix, shape),
+    }
+}
+
+/// Tied: `shared`, or else the decoder's (`bart-large-cnn`'s save).
+fn of_tied_stacks(
     checkpoint: &mut Checkpoint<'_>,
     prefix: &str,
     shape: Shape,

@@ -2,21 +2,17 @@
 //! biases everywhere, sinusoidal positions that no checkpoint holds — and the stacks that NLLB-MoE
 //! shares with it. (`transformers/models/m2m_100/modeling_m2m_100.py`, 4.56.2.)
 
-use palmtop::format::{MAX_COLS, MAX_ROWS};
+use palmtop::format::MAX_ROWS;
 
+use super::fairseq::{self, Shape};
 use super::{Bound, Limits, activation, embedding, linear, norm, widths};
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
 use crate::error::ConvertError;
 use crate::generation::{self, Defaults};
 use crate::graph::{
-    Activation, Attention, Block, Family, FeedForward, Graph, Head, Layer, Matrix, NormKind,
-    NormPosition, Projections, Stack,
+    Activation, Family, FeedForward, Graph, Head, Layer, Matrix, NormKind, NormPosition, Stack,
 };
 use crate::positions;
-
-/// PyTorch's default for `nn.LayerNorm`, which both classes leave as it is.
-const NORM_EPS: f32 = 1e-5;
 
 /// What the two classes call their parts.
 pub(super) struct Names {
@@ -52,36 +48,9 @@ pub(super) fn build(
         ff_norm: "final_layer_norm",
     };
     assemble(checkpoint, limits, &names, &|checkpoint, place| {
-        let block = block(checkpoint, place.name, place)?;
+        let block = fairseq::block(checkpoint, place.name, place.dims, place.activation)?;
         Ok(FeedForward::Dense(block))
     })
-}
-
-/// `fc1` and `fc2` under a name.
-pub(super) fn block(
-    checkpoint: &mut Checkpoint<'_>,
-    name: &str,
-    place: &LayerPlace<'_>,
-) -> Result<Block, ConvertError> {
-    let (d_ff, d_model) = place.dims;
-    Ok(Block {
-        activation: place.activation,
-        wi: linear(checkpoint, &format!("{name}.fc1"), (d_ff, d_model), true)?,
-        wi_linear: None,
-        wo: linear(checkpoint, &format!("{name}.fc2"), (d_model, d_ff), true)?,
-    })
-}
-
-/// What one stack's configuration says.
-struct Shape {
-    side: &'static str,
-    layers: usize,
-    heads: usize,
-    d_ff: usize,
-    d_model: usize,
-    activation: Activation,
-    /// The first row of the class's own table that stands for a position, and how many do.
-    positions: (usize, usize),
 }
 
 /// Reads both stacks, embedding and head: what M2M-100 and NLLB-MoE have in common.
@@ -106,7 +75,7 @@ pub(super) fn assemble(
     let tied = config.flag("tie_word_embeddings", true)?;
     let pad = config.id("pad_token_id", vocab)?.unwrap_or(1);
     let positions = (pad as usize + 1, most);
-    let side = |side| shape(&config, side, d_model, positions, activation);
+    let side = |side| Shape::read(&config, side, d_model, activation);
     let (encoder, decoder) = (side("encoder")?, side("decoder")?);
 
     let defaults = Defaults {
@@ -126,29 +95,24 @@ pub(super) fn assemble(
     let (default_source, default_target) = limits.resolve((most, usual_target), (most, most))?;
 
     let prefix = prefix(checkpoint);
-    let embedding = match tied {
-        true => embedding::of_tied_stacks(checkpoint, prefix, (vocab, d_model))?,
-        false => embedding::of_untied_stacks(checkpoint, prefix, (vocab, d_model))?,
-    };
+    let embedding = embedding::of_stacks(checkpoint, prefix, tied, (vocab, d_model))?;
     let head = if tied {
         super::t5::tied_head(checkpoint, &embedding, "lm_head.weight")?;
         Head::Tied { bias: None }
     } else {
         Head::Own(linear(checkpoint, "lm_head", (vocab, d_model), false)?)
     };
-    let encoder = stack(checkpoint, prefix, &encoder, names, feed_forward)?;
+    let mut stack =
+        |shape: &Shape| stack(checkpoint, prefix, shape, positions, names, feed_forward);
+    let (encoder, decoder) = (stack(&encoder)?, stack(&decoder)?);
     Ok(Graph {
         family: names.family,
         d_model,
         vocab,
         norm: NormKind::Layer,
         norm_position: NormPosition::Pre,
-        norm_eps: NORM_EPS,
-        embed_scale: if scaled {
-            (d_model as f64).sqrt() as f32
-        } else {
-            1.0
-        },
+        norm_eps: fairseq::NORM_EPS,
+        embed_scale: fairseq::embed_scale(scaled, d_model),
         head_scale: 1.0,
         max_source: most,
         max_target: most,
@@ -163,7 +127,7 @@ pub(super) fn assemble(
         head,
         encoder,
         mixture_block: None,
-        decoder: stack(checkpoint, prefix, &decoder, names, feed_forward)?,
+        decoder,
     })
 }
 
@@ -173,39 +137,16 @@ fn prefix(checkpoint: &Checkpoint<'_>) -> &'static str {
     if checkpoint.has(bare) { "" } else { "model." }
 }
 
-fn shape(
-    config: &Config,
-    side: &'static str,
-    d_model: usize,
-    positions: (usize, usize),
-    activation: Activation,
-) -> Result<Shape, ConvertError> {
-    let field = format!("{side}_attention_heads");
-    let heads = config.size(&field, 16, usize::from(u16::MAX))?;
-    if !d_model.is_multiple_of(heads) || d_model / heads > usize::from(u16::MAX) {
-        let remedy = format!("a divisor of d_model ({d_model}) is wanted");
-        return Err(config.refuse(&field, remedy));
-    }
-    Ok(Shape {
-        side,
-        layers: config.size(&format!("{side}_layers"), 12, usize::from(u16::MAX))?,
-        heads,
-        d_ff: config.size(&format!("{side}_ffn_dim"), 4096, MAX_COLS)?,
-        d_model,
-        activation,
-        positions,
-    })
-}
-
+/// `(first, rows)`: the first row of the class's own table that stands for a position, and how many do.
 fn stack(
     checkpoint: &mut Checkpoint<'_>,
     prefix: &str,
     shape: &Shape,
+    (first, rows): (usize, usize),
     names: &Names,
     feed_forward: FeedForwardOf<'_>,
 ) -> Result<Stack, ConvertError> {
     let base = format!("{prefix}{}", shape.side);
-    let d_kv = shape.d_model / shape.heads;
     let mut layers = Vec::with_capacity(shape.layers);
     for index in 0..shape.layers {
         let name = format!("{base}.layers.{index}");
@@ -213,15 +154,14 @@ fn stack(
     }
     // Old saves hold the computed table.
     checkpoint.skip(&format!("{base}.embed_positions.weights"), "it is computed");
-    let (first, rows) = shape.positions;
     let table = positions::sinusoidal(first, rows, shape.d_model);
     let name = format!("{base}.embed_positions");
     Ok(Stack {
         layers,
         heads: shape.heads,
         kv_heads: shape.heads,
-        d_kv,
-        score_scale: (d_kv as f64).powf(-0.5) as f32,
+        d_kv: shape.d_kv(),
+        score_scale: shape.score_scale(),
         buckets: 0,
         distances: Vec::new(),
         relative_biases: Vec::new(),
@@ -247,10 +187,10 @@ fn layer(
     let own = ["self_attn", "self_attn_layer_norm"];
     let d_model = shape.d_model;
     Ok(Layer {
-        attention: attention(checkpoint, name, own, d_model)?,
+        attention: fairseq::attention(checkpoint, name, own, d_model)?,
         relative_bias: None,
         cross: match shape.side {
-            "decoder" => Some(attention(checkpoint, name, names.cross, d_model)?),
+            "decoder" => Some(fairseq::attention(checkpoint, name, names.cross, d_model)?),
             _ => None,
         },
         ff_norm: norm(
@@ -270,23 +210,4 @@ fn layer(
             },
         )?,
     })
-}
-
-fn attention(
-    checkpoint: &mut Checkpoint<'_>,
-    layer: &str,
-    [kind, norm_name]: [&str; 2],
-    d_model: usize,
-) -> Result<Attention, ConvertError> {
-    let square = (d_model, d_model);
-    let mut projection =
-        |part: &str| linear(checkpoint, &format!("{layer}.{kind}.{part}"), square, true);
-    let projections = Projections {
-        q: projection("q_proj")?,
-        k: projection("k_proj")?,
-        v: projection("v_proj")?,
-        o: projection("out_proj")?,
-    };
-    let norm = norm(checkpoint, &format!("{layer}.{norm_name}"), d_model, true)?;
-    Ok(Attention { norm, projections })
 }

@@ -3,6 +3,7 @@
 
 mod bart;
 mod embedding;
+mod fairseq;
 mod m2m100;
 mod mixtral;
 mod nllb_moe;

@@ -4,6 +4,7 @@
 use palmtop::format::{MAX_ROWS, Policy};
 use serde_json::json;
 
+use super::fairseq;
 use super::m2m100::{self, LayerPlace, Names};
 use super::{Limits, linear};
 use crate::checkpoint::Checkpoint;
@@ -41,7 +42,7 @@ pub(super) fn build(
         let name = format!("{}.ffn", place.name);
         let step = steps.iter().find(|(side, _)| *side == place.side);
         if !is_sparse(place.index, step.map_or(0, |(_, step)| *step)) {
-            let block = m2m100::block(checkpoint, &name, place)?;
+            let block = fairseq::block(checkpoint, &name, place.dims, place.activation)?;
             return Ok(FeedForward::Dense(block));
         }
         let mixture = mixture(checkpoint, &name, place, experts, router_bias)?;
@@ -61,7 +62,7 @@ fn mixture(
     let router = linear(checkpoint, &router, (experts, d_model), router_bias)?;
     let mut expert = |index: usize| {
         let name = format!("{name}.experts.expert_{index}");
-        m2m100::block(checkpoint, &name, place).map(Expert::from)
+        fairseq::block(checkpoint, &name, place.dims, place.activation).map(Expert::from)
     };
     Ok(Mixture {
         router: Router::Learned(router),

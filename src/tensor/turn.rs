@@ -15,9 +15,9 @@ pub(crate) const ROWS: usize = 16;
 pub(crate) const NORM: usize = 14;
 pub(crate) const QUANTIZE: usize = 20;
 
-/// What an output of a product costs, in multiply-accumulates; and one that is gated, beside that.
+/// What an output of a product costs, in multiply-accumulates; and one that is gated.
 const OUTPUT: usize = 12;
-pub(crate) const GATED: usize = 40;
+const GATED: usize = 52;
 
 /// What a weight costs that is brought near for several tokens, and a row of them.
 const NEAR: usize = 2;
@@ -92,14 +92,21 @@ impl Turn {
         first..end
     }
 
-    /// Rows of a matrix of `cols` columns that meets `tokens` tokens, with outputs that are `gated` or
-    /// not (then 0).
-    pub fn rows(&mut self, rows: usize, cols: usize, tokens: usize, gated: usize) -> Range<usize> {
+    /// Rows of a matrix of `cols` columns that meets `tokens` tokens, with outputs that are gated or
+    /// not.
+    pub fn rows(&mut self, rows: usize, cols: usize, tokens: usize, gated: bool) -> Range<usize> {
         let (near, row) = if tokens > 1 { (NEAR, ROW) } else { (0, OUTPUT) };
+        let output = if gated { GATED } else { OUTPUT };
         let weights = cols.saturating_mul(tokens.saturating_add(near));
-        let outputs = tokens.saturating_mul(OUTPUT.saturating_add(gated));
-        let cost = weights.saturating_add(outputs).saturating_add(row);
-        self.take(rows, cost, ROWS)
+        let cost = weights.saturating_add(tokens.saturating_mul(output));
+        self.take(rows, cost.saturating_add(row), ROWS)
+    }
+
+    /// Whether this turn has nothing of the next part, which is then counted.
+    pub fn passes(&mut self) -> bool {
+        let passes = self.stopped || self.seen < self.place.parts;
+        self.seen = self.seen.saturating_add(passes.into());
+        passes
     }
 
     /// Whether the next part is yet to be done, in this turn: then `take` or [`Turn::pass`] is for
@@ -168,7 +175,7 @@ mod tests {
             let taken = [
                 turn.take(40, 20, ROWS),
                 turn.take(3, 100, 1),
-                turn.rows(0, 9, 9, 0),
+                turn.rows(0, 9, 9, false),
             ];
             all.push(taken);
             place = turn.place();
