@@ -98,6 +98,20 @@ impl<'m> Model<'m> {
         self
     }
 
+    /// The same model with units of work ([`Encoding::poll`], [`Decoder::poll`]) of at most so many
+    /// multiply-accumulates, and what else takes as long, in place of whole sublayers. A paged expert
+    /// is read, and its CRC computed, in pieces of an eighth as many bytes. Results and RAM stay the
+    /// same.
+    ///
+    /// A unit has at least 16 rows of a matrix with all rows of a batch, or one token's norm or
+    /// attention: where that is more, it is the limit. Not cut is the decision of a mixture
+    /// block.
+    #[must_use]
+    pub const fn with_unit(mut self, multiply_accumulates: u32) -> Self {
+        self.shape.unit = multiply_accumulates as usize;
+        self
+    }
+
     /// Bytes of the arena that a [`Session`] with these limits needs: exactly so many are enough.
     /// Saturates where a `usize` cannot hold the number.
     pub const fn arena_bytes(&self, limits: Limits) -> usize {

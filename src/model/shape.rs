@@ -79,6 +79,8 @@ pub struct Shape {
     pub layout: Layout,
     /// Token rows that one batch holds at most.
     pub tile: usize,
+    /// Multiply-accumulates of a unit of work at most; `usize::MAX` for whole sublayers.
+    pub unit: usize,
     /// The encoder.
     pub encoder: StackShape,
     /// The decoder.
@@ -130,6 +132,7 @@ impl Shape {
             int8: h.numeric == 1,
             layout: h.layout,
             tile: h.tile as usize,
+            unit: usize::MAX,
             encoder,
             decoder,
             block: match h.block_index() {

@@ -11,11 +11,12 @@ use crate::model::pieces::{
 };
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
+use crate::tensor::turn::Turn;
 use crate::tensor::{Op, Output, Region};
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
-    pub(super) fn keys_values(&mut self, layer: u32, token: usize) -> Stage {
+    pub(super) fn keys_values(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
         let rows = self.attention_rows();
         let (count, next) = self.tile_with(rows, token);
         let record = self.session.model.palm().layer(layer);
@@ -32,10 +33,11 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let rows = states_from(states, token, d_model);
-        fill(&mut tile, wide, rows, count, norm);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let matrices = (Region::resident(palm), [record.k, record.v]);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
-        store_keys_values(matrices, rotary, (&tile, count), wide, (&mut cache, token));
+        let cache = (&mut cache, token);
+        store_keys_values(matrices, rotary, (&tile, count), wide, cache, turn);
         match next {
             Some(token) => Stage::KeysValues { layer, token },
             None => Stage::Attention { layer, token: 0 },
@@ -43,7 +45,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn attention(&mut self, layer: u32, token: usize) -> Stage {
+    pub(super) fn attention(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
         let (rows, len) = (self.attention_rows(), self.len);
         let (count, next) = self.tile_with(rows, token);
         let limit = self.session.limits.source;
@@ -73,7 +75,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         // With one tile, its rows are still those that keys and values were made of.
         if token > 0 || next.is_some() {
             let rows = states_from(states, token, d_model);
-            fill(&mut tile, wide, rows, count, norm);
+            fill(&mut tile, wide, rows, count, norm, turn);
         } else {
             tile.keep(d_model);
         }
@@ -89,8 +91,9 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             count,
             keys: len,
         };
-        attending.apply(&mut tile, wide, &cache, &mut scratch, span, &mut output);
-        normalize(states, d_model, count, post);
+        let scratch = &mut scratch;
+        attending.apply(&mut tile, wide, &cache, scratch, span, &mut output, turn);
+        normalize(states, d_model, count, post, turn);
         match next {
             Some(token) => Stage::Attention { layer, token },
             None => self.after_attention(layer),
