@@ -77,6 +77,39 @@ fn awaited_experts_give_the_bits_of_mapped_ones() {
 }
 
 #[test]
+fn bounded_units_give_way_and_give_the_same_bits() {
+    for name in ["switch-all", "palm-block"] {
+        let (image, case) = (fixture(name, Weights::Int8), short(name));
+        let (want, asked) = mapped(&image, &case);
+        let prefix = resident(&image);
+        let model = Model::parse_resident(prefix.as_ref()).unwrap();
+        let model = model.with_unit(3000);
+        let limits = limits_of(&case);
+        for slots in [1, usize::MAX] {
+            let mut arena = Aligned::filled(model.paged_arena_bytes(limits, slots), 0x5A);
+            let device = Slow(Device::new(&image));
+            let session = Session::awaited(model, limits, arena.as_mut(), device, slots);
+            let mut session = session.unwrap();
+            let (encoded, mut waits) = drive(session.encode_async(&case.source), usize::MAX);
+            let mut encoded = encoded.unwrap().unwrap();
+            let hidden = bits(encoded.hidden());
+            let (mut decoder, mut logits) = (encoded.decoder(), Vec::new());
+            for id in &case.target {
+                let (step, more) = drive(decoder.step_async(*id), usize::MAX);
+                logits.extend(bits(step.unwrap().unwrap()));
+                waits += more;
+            }
+            assert_eq!([hidden, logits], want, "{name}, {slots} slots");
+            let loads = least_recently_used(&asked, slots).len();
+            let counts = session.source().statistics();
+            assert_eq!(counts.loads, loads as u64, "{name}, {slots} slots");
+            assert_eq!(counts.hits + counts.loads, asked.len() as u64);
+            assert!(waits > 2 * loads, "{name}: {waits} for {loads} loads");
+        }
+    }
+}
+
+#[test]
 fn awaiting_can_fail_and_can_be_given_up() {
     let (image, case) = (fixture("palm", Weights::Int8), short("palm"));
     let (want, _) = mapped(&image, &case);

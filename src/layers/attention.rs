@@ -1,16 +1,25 @@
 //! Attention of one query vector over a KV cache (Vaswani et al. 2017, section 3.2.1), in floats
 //! or in integers.
 
+use core::ops::Range;
+
 use super::kv_cache::{KvCache, KvValues};
 use super::position::{RelativeBias, Rotary};
 use super::tile::Tile;
 use crate::kernels::{Single, float, integer, softmax};
 use crate::tensor::arena::{Carver, round4};
+use crate::tensor::turn::{QUANTIZE, Turn};
 use crate::tensor::{Op, Output, Region, part};
 
 /// Keys whose integer products are summed in i32 before they join the f32 sum:
 /// 512 · 32767 · 127 < 2³¹.
 const CHUNK: usize = 512;
+
+/// What attention costs in multiply-accumulates: for a value of a key and of what is found there, for a
+/// score from product to weight, for a value of the query.
+const PRODUCTS: usize = 7;
+const SOFTMAX: usize = 220;
+const QUERY: usize = 45;
 
 /// What attention needs beside the query and the cache.
 pub(crate) struct Scratch<'a> {
@@ -52,78 +61,76 @@ struct Query<'m> {
     /// Factor of q·k.
     scale: f32,
     bias: Option<RelativeBias<'m>>,
+    head: usize,
+    /// The head of keys and values that it shares with others (Ainslie et al. 2023; one for all:
+    /// Shazeer 2019, "multi-query").
+    kv_head: usize,
 }
 
-/// Replaces each head's vector in `row` (`heads · d_kv`) by its attention output. By itself, so
-/// that the projections do not pay for its stack.
+/// Replaces a head's vector (`d_kv`) by its attention output. By itself, so that the projections do
+/// not pay for its stack.
 #[inline(never)]
-fn attend(row: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratch<'_>) {
-    let d_kv = cache.d_kv.max(1);
-    // Query heads that share a head of keys and values (Ainslie et al. 2023; one for all: Shazeer
-    // 2019, "multi-query").
-    let group = row.len() / d_kv / cache.heads.max(1);
-    for (head, vector) in row.chunks_exact_mut(d_kv).enumerate() {
-        let kv_head = head.checked_div(group).unwrap_or(0);
-        let Some(scores) = s.scores.get_mut(..query.keys) else {
-            return;
-        };
-        match &cache.values {
-            KvValues::Float { .. } if !cfg!(feature = "floats") => {}
-            KvValues::Float { k, v } => {
-                for x in vector.iter_mut() {
-                    *x = (Single(*x) * Single(query.scale)).0;
-                }
-                for (key, score) in scores.iter_mut().enumerate() {
-                    *score = float::dot(vector, at(k, cache, key, kv_head));
-                }
-                add_bias(scores, &query, head);
-                softmax::softmax(scores);
-                vector.fill(0.0);
-                for (key, p) in scores.iter().enumerate() {
-                    for (out, v) in vector.iter_mut().zip(at(v, cache, key, kv_head)) {
-                        *out = Single(*out).plus(Single(*p).times(Single(*v))).0;
-                    }
+fn attend(vector: &mut [f32], cache: &KvCache<'_>, query: Query<'_>, s: &mut Scratch<'_>) {
+    let (d_kv, head, kv_head) = (cache.d_kv.max(1), query.head, query.kv_head);
+    let Some(scores) = s.scores.get_mut(..query.keys) else {
+        return;
+    };
+    match &cache.values {
+        KvValues::Float { .. } if !cfg!(feature = "floats") => {}
+        KvValues::Float { k, v } => {
+            for x in vector.iter_mut() {
+                *x = (Single(*x) * Single(query.scale)).0;
+            }
+            for (key, score) in scores.iter_mut().enumerate() {
+                *score = float::dot(vector, at(k, cache, key, kv_head));
+            }
+            add_bias(scores, &query, head);
+            softmax::softmax(scores);
+            vector.fill(0.0);
+            for (key, p) in scores.iter().enumerate() {
+                for (out, v) in vector.iter_mut().zip(at(v, cache, key, kv_head)) {
+                    *out = Single(*out).plus(Single(*p).times(Single(*v))).0;
                 }
             }
-            KvValues::Int8 {
-                k,
-                v,
-                k_scales,
-                v_scales,
-            } => {
-                let q_scale = Single(integer::quantize_symmetric(vector, s.query));
-                let q_scale = q_scale * Single(query.scale);
-                let k_scales = k_scales.iter().skip(kv_head).step_by(cache.heads.max(1));
-                for (key, (score, k_scale)) in scores.iter_mut().zip(k_scales).enumerate() {
-                    let dot = integer::dot(s.query, at(k, cache, key, kv_head));
-                    *score = (Single::from_i32(dot) * (q_scale * Single(*k_scale))).0;
+        }
+        KvValues::Int8 {
+            k,
+            v,
+            k_scales,
+            v_scales,
+        } => {
+            let q_scale = Single(integer::quantize_symmetric(vector, s.query));
+            let q_scale = q_scale * Single(query.scale);
+            let k_scales = k_scales.iter().skip(kv_head).step_by(cache.heads.max(1));
+            for (key, (score, k_scale)) in scores.iter_mut().zip(k_scales).enumerate() {
+                let dot = integer::dot(s.query, at(k, cache, key, kv_head));
+                *score = (Single::from_i32(dot) * (q_scale * Single(*k_scale))).0;
+            }
+            add_bias(scores, &query, head);
+            let sum = softmax::exponentials(scores);
+            let v_scales = v_scales
+                .iter()
+                .skip(kv_head)
+                .step_by(cache.heads.max(1))
+                .copied();
+            let factor = softmax::weights(scores, v_scales, sum, s.weights);
+            let Some(weights) = s.weights.get(..query.keys) else {
+                return;
+            };
+            let pitch = cache.heads.saturating_mul(d_kv);
+            let mut values = v.get(kv_head.saturating_mul(d_kv)..).unwrap_or_default();
+            vector.fill(0.0);
+            for weights in weights.chunks(CHUNK) {
+                integer::weighted_sums(weights, values, pitch, s.sums);
+                for (out, sum) in vector.iter_mut().zip(s.sums.iter()) {
+                    *out = Single(*out).plus(Single::from_i32(*sum)).0;
                 }
-                add_bias(scores, &query, head);
-                let sum = softmax::exponentials(scores);
-                let v_scales = v_scales
-                    .iter()
-                    .skip(kv_head)
-                    .step_by(cache.heads.max(1))
-                    .copied();
-                let factor = softmax::weights(scores, v_scales, sum, s.weights);
-                let Some(weights) = s.weights.get(..query.keys) else {
-                    return;
-                };
-                let pitch = cache.heads.saturating_mul(d_kv);
-                let mut values = v.get(kv_head.saturating_mul(d_kv)..).unwrap_or_default();
-                vector.fill(0.0);
-                for weights in weights.chunks(CHUNK) {
-                    integer::weighted_sums(weights, values, pitch, s.sums);
-                    for (out, sum) in vector.iter_mut().zip(s.sums.iter()) {
-                        *out = Single(*out).plus(Single::from_i32(*sum)).0;
-                    }
-                    values = values
-                        .get(CHUNK.saturating_mul(pitch)..)
-                        .unwrap_or_default();
-                }
-                for out in vector.iter_mut() {
-                    *out = Single(*out).times(Single(factor)).0;
-                }
+                values = values
+                    .get(CHUNK.saturating_mul(pitch)..)
+                    .unwrap_or_default();
+            }
+            for out in vector.iter_mut() {
+                *out = Single(*out).times(Single(factor)).0;
             }
         }
     }
@@ -170,7 +177,9 @@ pub(crate) struct Span {
 }
 
 impl Attending<'_, '_> {
-    /// o · Attention(q · x) for the rows of `tile`, with `wide` (`count · inner`) as scratch.
+    /// o · Attention(q · x) for the rows of `tile`, with `wide` (`count · inner`) as scratch; what of
+    /// it `turn` has.
+    #[allow(clippy::too_many_arguments)]
     pub fn apply(
         &self,
         tile: &mut Tile<'_>,
@@ -179,8 +188,9 @@ impl Attending<'_, '_> {
         scratch: &mut Scratch<'_>,
         span: Span,
         output: &mut Output<'_>,
+        turn: &mut Turn,
     ) {
-        let inner = self.inner;
+        let (inner, count) = (self.inner, span.count);
         let mut queries = Output {
             rows: wide,
             stride: inner,
@@ -188,18 +198,36 @@ impl Attending<'_, '_> {
             gated: None,
         };
         self.region
-            .apply(self.q, tile.input(), span.count, &mut queries);
-        let vectors = wide.chunks_exact_mut(inner.max(1)).take(span.count);
-        for (row, vector) in vectors.enumerate() {
+            .apply(self.q, tile.input(), count, &mut queries, turn);
+
+        // A piece is a head of a token.
+        let d_kv = cache.d_kv.max(1);
+        let heads = inner.checked_div(d_kv).unwrap_or(0).max(1);
+        let all = count.saturating_mul(heads);
+        let some = turn.take(all, self.cost(d_kv, span.keys), 1);
+        let vectors = wide.chunks_exact_mut(d_kv).enumerate();
+        for (piece, vector) in vectors.skip(some.start).take(some.len()) {
             if let Some(rotary) = &self.rotary {
-                rotary.apply(vector, span.first.saturating_add(row));
+                let token = piece.checked_div(heads).unwrap_or(0);
+                rotary.apply(vector, span.first.saturating_add(token));
             }
         }
-        if !self.attend_by_host(wide, cache, span) {
-            self.attend_one_by_one(wide, cache, scratch, span);
+        let whole = some.len() == all;
+        if !whole || !self.attend_by_host(wide, cache, span) {
+            self.attend_one_by_one(wide, cache, scratch, span, some);
         }
-        let input = tile.requantize(wide, inner, span.count);
-        self.region.apply(self.o, input, span.count, output);
+
+        let tokens = turn.take(count, inner.saturating_mul(QUANTIZE), 1);
+        let input = tile.requantize(wide, inner, tokens);
+        self.region.apply(self.o, input, count, output, turn);
+    }
+
+    /// What a head of a token costs in multiply-accumulates: two products with each key, and the
+    /// softmax.
+    fn cost(&self, d_kv: usize, keys: usize) -> usize {
+        let of_a_key = d_kv.saturating_mul(PRODUCTS).saturating_add(SOFTMAX);
+        let rest = d_kv.saturating_mul(QUERY);
+        keys.saturating_mul(of_a_key).saturating_add(rest)
     }
 
     /// Attention by the kernels of this machine, if it has some for that.
@@ -249,16 +277,22 @@ impl Attending<'_, '_> {
         cache: &KvCache<'_>,
         scratch: &mut Scratch<'_>,
         span: Span,
+        pieces: Range<usize>,
     ) {
-        let inner = self.inner;
-        let vectors = wide.chunks_exact_mut(inner.max(1)).take(span.count);
-        for (row, vector) in vectors.enumerate() {
-            let position = span.first.saturating_add(row);
+        let d_kv = cache.d_kv.max(1);
+        let heads = self.inner.checked_div(d_kv).unwrap_or(0).max(1);
+        let group = heads.checked_div(cache.heads.max(1)).unwrap_or(0);
+        let vectors = wide.chunks_exact_mut(d_kv).enumerate();
+        for (piece, vector) in vectors.skip(pieces.start).take(pieces.len()) {
+            let token = piece.checked_div(heads).unwrap_or(0);
+            let head = piece.saturating_sub(token.saturating_mul(heads));
             let query = Query {
                 keys: span.keys,
-                position,
+                position: span.first.saturating_add(token),
                 scale: self.scale,
                 bias: self.bias,
+                head,
+                kv_head: head.checked_div(group).unwrap_or(0),
             };
             attend(vector, cache, query, scratch);
         }

@@ -3,7 +3,11 @@
 use super::tile::{Tile, TileKind};
 use crate::format::{ExpertRecord, LayerRecord, NONE16, Palm};
 use crate::kernels::{Activation, Layout, fast};
+use crate::tensor::turn::{QUANTIZE, Turn};
 use crate::tensor::{Op, Output, Region};
+
+/// What an activation function costs, in multiply-accumulates.
+const ACTIVATE: usize = 45;
 
 /// The matrices of a feed-forward block: wo · act(wi·x), or wo · (act(wi·x) ∘ wi_linear·x).
 pub(crate) struct FeedForward<'p, 'm> {
@@ -48,33 +52,52 @@ impl<'p, 'm> FeedForward<'p, 'm> {
         }
     }
 
-    /// Computes `tokens` rows of `tile` into `output`, with `wide` (`tokens · d_ff`) as scratch.
+    /// Computes `tokens` rows of `tile` into `output`, with `wide` (`tokens · d_ff`) as scratch; what
+    /// of it `turn` has.
     pub fn apply(
         &self,
         tile: &mut Tile<'_>,
         wide: &mut [f32],
         tokens: usize,
         output: &mut Output<'_>,
+        turn: &mut Turn,
     ) {
         let d_ff = self.width();
-        let hidden = |matrix: u16, op: Op, wide: &mut [f32]| {
+        let hidden = |matrix: u16, op: Op, wide: &mut [f32], turn: &mut Turn| {
             let mut output = Output {
                 rows: wide,
                 stride: d_ff,
                 op,
                 gated: None,
             };
-            self.region.apply(matrix, tile.input(), tokens, &mut output);
+            let input = tile.input();
+            self.region.apply(matrix, input, tokens, &mut output, turn);
         };
-        hidden(self.wi, Op::Store, wide);
-        if let Some(values) = wide.get_mut(..tokens.saturating_mul(d_ff)) {
-            let activation = Activation::from_code(self.activation);
-            fast::activate(activation.unwrap_or(Activation::Relu), values);
+        let activation = Activation::from_code(self.activation).unwrap_or(Activation::Relu);
+        let rectified = activation == Activation::Relu && {
+            let mut output = Output {
+                rows: wide,
+                stride: d_ff,
+                op: Op::Store,
+                gated: None,
+            };
+            let input = tile.input();
+            self.region
+                .apply_rectified(self.wi, input, tokens, &mut output, turn)
+        };
+        if activation != Activation::Relu {
+            hidden(self.wi, Op::Store, wide, turn);
+        }
+        let some = turn.take(tokens, d_ff.saturating_mul(ACTIVATE), 1);
+        let some = some.start.saturating_mul(d_ff)..some.end.saturating_mul(d_ff);
+        if !rectified && let Some(values) = wide.get_mut(some) {
+            fast::activate(activation, values);
         }
         if self.wi_linear != NONE16 {
-            hidden(self.wi_linear, Op::Multiply, wide);
+            hidden(self.wi_linear, Op::Multiply, wide, turn);
         }
-        let input = tile.requantize(wide, d_ff, tokens);
-        self.region.apply(self.wo, input, tokens, output);
+        let some = turn.take(tokens, d_ff.saturating_mul(QUANTIZE), 1);
+        let input = tile.requantize(wide, d_ff, some);
+        self.region.apply(self.wo, input, tokens, output, turn);
     }
 }

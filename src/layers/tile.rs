@@ -211,13 +211,13 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// `tokens` computed rows of `width` values as the input of the next linear layer: in place
-    /// for floats, through this tile for bytes.
+    /// Computed rows of `width` values as the input of the next linear layer: in place for floats;
+    /// through this tile for bytes, into which the rows of `tokens` are put now.
     pub fn requantize<'b>(
         &'b mut self,
         values: &'b [f32],
         width: usize,
-        tokens: usize,
+        tokens: core::ops::Range<usize>,
     ) -> Input<'b> {
         if let Self::Float { .. } = self {
             return Input::Float {
@@ -225,15 +225,15 @@ impl<'a> Tile<'a> {
                 stride: width,
             };
         }
+        self.keep(width);
         let rows = Source {
             values,
             width,
             picks: None,
         };
-        if !self.set_all(0, rows, tokens, None) {
-            for token in 0..tokens {
-                let row = crate::tensor::part(values, token.saturating_mul(width), width);
-                self.set(token, row);
+        if !self.set_all(tokens.start, rows.after(tokens.start), tokens.len(), None) {
+            for token in tokens {
+                self.set(token, rows.row(token).unwrap_or_default());
             }
         }
         self.input()

@@ -2,7 +2,8 @@
 
 use super::embedding::Embedding;
 use super::pieces::{
-    add, copy, factor, fetch, nth, relative_bias, set_row, sort_by_expert, store_keys_values,
+    add, copy, factor, fetch, normalize, nth, relative_bias, set_row, sort_by_expert,
+    store_keys_values,
 };
 use super::plan::kv_shape;
 use super::{Error, MemoryPlan, Model, Progress, Session, Shape};
@@ -19,6 +20,7 @@ use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
+use crate::tensor::turn::{NORM, Place, QUANTIZE, Turn};
 use crate::tensor::{Gated, Gates, NormWeights, Op, Output, Region};
 
 /// Rows of the head that one unit computes.
@@ -63,6 +65,8 @@ pub struct Decoder<'s, 'm, 'a, S> {
     /// The token that is on its way.
     token: u32,
     stage: Stage,
+    /// How far the present unit has come, where it takes several turns.
+    place: Place,
 }
 
 /// The regions of the decode phase.
@@ -100,6 +104,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             position: 0,
             token: 0,
             stage: Stage::Done,
+            place: Place::default(),
         }
     }
 
@@ -117,6 +122,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     pub fn restart(&mut self) {
         self.position = 0;
         self.stage = Stage::Done;
+        self.place = Place::default();
     }
 
     /// Feeds token `id` at the next position and gives the logits `[V]` of the token after it.
@@ -159,10 +165,12 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         embedding.row(id, position, self.regions().state);
         self.token = id;
         self.stage = self.first_of(0);
+        self.place = Place::default();
         Ok(())
     }
 
-    /// Does one unit of work: one sublayer, or up to 1024 rows of the head.
+    /// Does one unit of work: one sublayer, or up to 1024 rows of the head, and less if
+    /// [`Model::with_unit`](super::Model::with_unit) says so.
     ///
     /// # Errors
     /// [`Error::Storage`] if an expert could not be read; the call may be repeated.
@@ -175,28 +183,34 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     /// # Errors
     /// As [`Decoder::poll`].
     pub fn poll_traced(&mut self, trace: &mut impl RouteTrace) -> Result<Progress, Error> {
-        self.stage = match self.stage {
-            Stage::SelfAttention { layer } => {
-                self.attention(layer, false);
-                self.after_self_attention(layer, trace)
-            }
-            Stage::CrossAttention { layer } => {
-                self.attention(layer, true);
-                self.after_attention(layer, trace)
-            }
+        let mut turn = Turn::new(self.place, self.session.model.shape().unit);
+        let turn = &mut turn;
+        let stage = self.stage;
+        match stage {
+            Stage::SelfAttention { layer } => self.attention(layer, false, turn),
+            Stage::CrossAttention { layer } => self.attention(layer, true, turn),
+            Stage::FeedForward { layer } => match self.record(layer).ff_kind {
+                FeedForwardKind::Dense if !cfg!(feature = "dense") => {}
+                FeedForwardKind::Dense => self.dense(layer, turn),
+                FeedForwardKind::Mixture => self.routes(layer, trace),
+            },
+            Stage::Expert { layer, rank } => self.expert(layer, rank, turn)?,
+            Stage::Head { row } => self.head(row, turn),
+            Stage::Done => {}
+        }
+        self.place = turn.place();
+        if turn.is_stopped() {
+            return Ok(Progress::Pending);
+        }
+        self.stage = match stage {
+            Stage::SelfAttention { layer } => self.after_self_attention(layer, trace),
+            Stage::CrossAttention { layer } => self.after_attention(layer, trace),
             Stage::FeedForward { layer } => match self.record(layer).ff_kind {
                 FeedForwardKind::Dense if !cfg!(feature = "dense") => Stage::Done,
-                FeedForwardKind::Dense => {
-                    self.dense(layer);
-                    self.after_feed_forward(layer, trace)
-                }
-                FeedForwardKind::Mixture => {
-                    self.routes(layer, trace);
-                    Stage::Expert { layer, rank: 0 }
-                }
+                FeedForwardKind::Dense => self.after_feed_forward(layer, trace),
+                FeedForwardKind::Mixture => Stage::Expert { layer, rank: 0 },
             },
             Stage::Expert { layer, rank } => {
-                self.expert(layer, rank)?;
                 let rank = rank.saturating_add(1);
                 if rank < self.record(layer).top_k.into() {
                     Stage::Expert { layer, rank }
@@ -205,7 +219,6 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
                 }
             }
             Stage::Head { row } => {
-                self.head(row);
                 let next = row.saturating_add(HEAD_ROWS);
                 if next < self.session.model.shape().vocab {
                     Stage::Head { row: next }
@@ -316,7 +329,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
 
     /// Self-attention (its K/V are appended first) or cross-attention.
     #[inline(never)]
-    fn attention(&mut self, layer: u32, cross: bool) {
+    fn attention(&mut self, layer: u32, cross: bool, turn: &mut Turn) {
         let record = self.record(layer);
         let (position, source) = (self.position, self.source);
         // Borrowed, since a copy of a model takes some hundred bytes of stack.
@@ -358,11 +371,16 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let mut buffers = Scratch::carve(&mut scratch, shape.int8, keys, shape.decoder.d_kv);
 
         let before = if post_norm { None } else { norm.as_ref() };
-        set_row(&mut tile, 0, wide, state, before);
+        if !turn
+            .take(1, d_model.saturating_mul(NORM + QUANTIZE), 1)
+            .is_empty()
+        {
+            set_row(&mut tile, 0, wide, state, before);
+        }
         if !cross {
             let matrices = (Region::resident(palm), [record.k, record.v]);
             let cache = (&mut cache, position);
-            store_keys_values(matrices, rotary, (&tile, 1), wide, cache);
+            store_keys_values(matrices, rotary, (&tile, 1), wide, cache, turn);
         }
         let attending = Attending {
             region: Region::resident(palm),
@@ -390,10 +408,9 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             op: Op::Add,
             gated: None,
         };
-        attending.apply(&mut tile, wide, &cache, &mut buffers, span, &mut output);
-        if let (true, Some((kind, weights))) = (post_norm, norm) {
-            kind.apply(&weights, state);
-        }
+        let buffers = &mut buffers;
+        attending.apply(&mut tile, wide, &cache, buffers, span, &mut output, turn);
+        normalize(state, d_model, 1, norm.filter(|_| post_norm), turn);
     }
 
     /// The norm before a feed-forward sublayer, if this model normalizes there.
@@ -403,7 +420,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     }
 
     #[inline(never)]
-    fn dense(&mut self, layer: u32) {
+    fn dense(&mut self, layer: u32, turn: &mut Turn) {
         let record = self.record(layer);
         let norm = self.before_feed_forward(&record);
         let (model, regions) = self.with_model();
@@ -417,7 +434,12 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let (d_model, d_ff) = (shape.d_model, shape.decoder.dense_ff);
         let mut tile = Tile::carve(&mut scratch, shape.tile_kind(), 1, d_model, d_ff);
         let wide: &mut [f32] = scratch.take(d_ff.max(d_model));
-        set_row(&mut tile, 0, wide, state, norm.as_ref());
+        if !turn
+            .take(1, d_model.saturating_mul(NORM + QUANTIZE), 1)
+            .is_empty()
+        {
+            set_row(&mut tile, 0, wide, state, norm.as_ref());
+        }
         let (rows, op) = if shape.parallel {
             (aside, Op::Store)
         } else {
@@ -429,7 +451,8 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             op,
             gated: None,
         };
-        FeedForward::dense(model.palm(), &record).apply(&mut tile, wide, 1, &mut output);
+        let block = FeedForward::dense(model.palm(), &record);
+        block.apply(&mut tile, wide, 1, &mut output, turn);
     }
 
     /// Chooses the token's experts; they and their gates stay at the start of the scratch.
@@ -473,7 +496,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     }
 
     #[inline(never)]
-    fn expert(&mut self, layer: u32, rank: usize) -> Result<(), Error> {
+    fn expert(&mut self, layer: u32, rank: usize, turn: &mut Turn) -> Result<(), Error> {
         let record = self.record(layer);
         let norm = self.before_feed_forward(&record);
         let (model, Regions { mut scratch, .. }) = self.with_model();
@@ -494,7 +517,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let (palm, shape) = (model.palm(), model.shape());
         let (d_model, d_ff) = (shape.d_model, shape.decoder.expert_ff);
         let expert_record = palm.expert(index);
-        let blob = fetch(source, index, &expert_record)?;
+        let blob = fetch(source, index, &expert_record, turn)?;
         let Regions {
             state,
             aside,
@@ -511,7 +534,12 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
             d_model,
             d_ff,
         );
-        set_row(&mut tile, 0, wide, state, norm.as_ref());
+        if !turn
+            .take(1, d_model.saturating_mul(NORM + QUANTIZE), 1)
+            .is_empty()
+        {
+            set_row(&mut tile, 0, wide, state, norm.as_ref());
+        }
         let mut output = Output {
             rows: if shape.is_aside(&record) {
                 aside
@@ -525,12 +553,12 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
                 gates: Gates::All(gate),
             }),
         };
-        block.apply(&mut tile, wide, 1, &mut output);
+        block.apply(&mut tile, wide, 1, &mut output, turn);
         Ok(())
     }
 
     #[inline(never)]
-    fn head(&mut self, row: usize) {
+    fn head(&mut self, row: usize, turn: &mut Turn) {
         let roles = &self.session.model.palm().header().roles;
         let norm = self.session.norm(roles.decoder_final_norm);
         let (model, regions) = self.with_model();
@@ -541,7 +569,10 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         let mut tile = Tile::carve(&mut scratch, shape.tile_kind(), 1, shape.d_model, 0);
         let last: &mut [f32] = scratch.take(shape.d_model);
         let logits: &mut [f32] = scratch.take(shape.vocab);
-        if row == 0 {
+        let begins = !turn
+            .take(1, shape.d_model.saturating_mul(NORM), 1)
+            .is_empty();
+        if row == 0 && begins {
             for (last, x) in last.iter_mut().zip(state.iter()) {
                 *last = *x;
             }
@@ -552,15 +583,23 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
                 *x = (Single(*x) * Single(header.head_scale)).0;
             }
         }
-        tile.set(0, last);
+        if begins {
+            tile.set(0, last);
+        }
+        let (region, head) = (Region::resident(model.palm()), header.roles.head);
+        let (all, cols) = region
+            .record(head)
+            .map_or((0, 0), |head| (head.rows as usize, head.cols as usize));
         let mut output = Output {
             rows: logits,
             stride: shape.vocab,
             op: Op::Store,
             gated: None,
         };
-        let rows = (header.roles.head, row..row.saturating_add(HEAD_ROWS));
-        Region::resident(model.palm()).apply_rows(rows, tile.input(), 1, &mut output);
+        let rows = HEAD_ROWS.min(all.saturating_sub(row));
+        let some = turn.rows(rows, cols, 1, false);
+        let rows = row.saturating_add(some.start)..row.saturating_add(some.end);
+        region.apply_rows((head, rows), tile.input(), 1, &mut output);
     }
 }
 

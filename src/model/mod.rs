@@ -89,10 +89,26 @@ impl<'m> Model<'m> {
     }
 
     /// The same model with batches of so many token rows (at least 1) in the encoder, instead of the
-    /// file's. More rows need more RAM and read weights less often; results stay the same.
+    /// file's. More rows need more RAM and read weights less often; results stay the same. With more than
+    /// a file may ask for (16), as on hosts, attention has four times as many: its rows are narrower, and
+    /// whatever is done once for a batch is done less often.
     #[must_use]
     pub const fn with_tile(mut self, rows: usize) -> Self {
         self.shape.tile = if rows == 0 { 1 } else { rows };
+        self
+    }
+
+    /// The same model with units of work ([`Encoding::poll`], [`Decoder::poll`]) of at most so many
+    /// multiply-accumulates, and what else takes as long, in place of whole sublayers. A paged expert
+    /// is read, and its CRC computed, in pieces of an eighth as many bytes. Results and RAM stay the
+    /// same.
+    ///
+    /// A unit has at least 16 rows of a matrix with all rows of a batch, or one token's norm or
+    /// attention: where that is more, it is the limit. Not cut is the decision of a mixture
+    /// block.
+    #[must_use]
+    pub const fn with_unit(mut self, multiply_accumulates: u32) -> Self {
+        self.shape.unit = multiply_accumulates as usize;
         self
     }
 

@@ -4,11 +4,15 @@
 //! [ the session's plan, rounded up to 16 | slots | marks of the slots ]
 //! ```
 
+use core::future::{Future, poll_fn};
+use core::task::Poll;
+
 use super::{Decoder, Encoded, Error, Limits, Model, Progress, Session};
 use crate::format::ALIGN;
 use crate::storage::{
     AsyncStorage, Awaited, Paged, Storage, StorageError, WeightSource, cache_bytes, slot_bytes,
 };
+use crate::tensor::turn;
 
 impl<'m> Model<'m> {
     /// Bytes of a slot for one expert: the greatest of the file; 0 if there are none.
@@ -93,12 +97,14 @@ impl<'m, 'a, S: AsyncStorage> Session<'m, 'a, Awaited<'a, S>> {
         slots: usize,
     ) -> Result<Self, Error> {
         Self::with_cache(model, limits, (arena, slots), |cache| {
-            let source = Awaited::new(model.palm(), storage, slots, cache);
+            let pieces = (slots, turn::bytes_of(model.shape().unit));
+            let source = Awaited::new(model.palm(), storage, pieces, cache);
             (source.slots(), source)
         })
     }
 
-    /// [`Session::encode`], awaiting experts that are in no slot. Dropped before its end, it is
+    /// [`Session::encode`], awaiting experts that are in no slot; if the model has bounded units
+    /// ([`Model::with_unit`]), other tasks get their turn after each. Dropped before its end, it is
     /// given up; the session can start over.
     ///
     /// # Errors
@@ -110,7 +116,7 @@ impl<'m, 'a, S: AsyncStorage> Session<'m, 'a, Awaited<'a, S>> {
         let mut encoding = self.start(source)?;
         loop {
             match encoding.poll() {
-                Ok(Progress::Pending) => {}
+                Ok(Progress::Pending) => encoding.session.give_way().await,
                 Ok(Progress::Ready) => return encoding.finish(),
                 Err(error) => load(&mut encoding.session.source, error).await?,
             }
@@ -119,7 +125,8 @@ impl<'m, 'a, S: AsyncStorage> Session<'m, 'a, Awaited<'a, S>> {
 }
 
 impl<'a, S: AsyncStorage> Decoder<'_, '_, 'a, Awaited<'a, S>> {
-    /// [`Decoder::step`], awaiting experts that are in no slot. Dropped before its end, it is given
+    /// [`Decoder::step`], awaiting experts that are in no slot, in units as
+    /// [`Session::encode_async`]. Dropped before its end, it is given
     /// up: the position is used anew by the next step.
     ///
     /// # Errors
@@ -128,7 +135,7 @@ impl<'a, S: AsyncStorage> Decoder<'_, '_, 'a, Awaited<'a, S>> {
         self.begin(id)?;
         loop {
             match self.poll() {
-                Ok(Progress::Pending) => {}
+                Ok(Progress::Pending) => self.session.give_way().await,
                 Ok(Progress::Ready) => return Ok(self.logits()),
                 Err(error) => load(&mut self.session.source, error).await?,
             }
@@ -173,6 +180,19 @@ impl<'m, 'a, S: WeightSource> Session<'m, 'a, S> {
             Ok(_) if made == 0 && model.slot_bytes() > 0 => Err(too_small),
             result => result,
         }
+    }
+
+    /// Pending once, if units are bounded: other tasks get their turn.
+    fn give_way(&self) -> impl Future<Output = ()> + use<S> {
+        let mut gave = self.model.shape().unit == usize::MAX;
+        poll_fn(move |context| {
+            if gave {
+                return Poll::Ready(());
+            }
+            gave = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
     }
 
     /// The source of the experts' weights: of a paged session, to reset its counts or to get at its

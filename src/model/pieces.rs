@@ -11,7 +11,8 @@ use crate::layers::position::{RelativeBias, Rotary};
 use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::{NormWeights, Op, Output, Region, Table, bytes, part};
+use crate::tensor::turn::{NORM, QUANTIZE, Turn};
+use crate::tensor::{NormWeights, Op, Output, Region, Table, bytes};
 
 /// The relative bias of a layer's self-attention, if it has one.
 pub(super) fn relative_bias<'m>(
@@ -87,19 +88,21 @@ pub(super) fn set_row(
     }
 }
 
-/// Fills a tile with `count` states.
+/// Fills a tile with those of `count` states that `turn` has.
 pub(super) fn fill(
     tile: &mut Tile<'_>,
     scratch: &mut [f32],
     states: Source<'_>,
     count: usize,
     norm: Option<(NormKind, NormWeights<'_>)>,
+    turn: &mut Turn,
 ) {
     let of_all = norm.as_ref().map(|(kind, weights)| (*kind, weights));
-    if tile.set_all(0, states, count, of_all) {
+    let some = turn.take(count, states.width.saturating_mul(NORM + QUANTIZE), 1);
+    if tile.set_all(some.start, states.after(some.start), some.len(), of_all) {
         return;
     }
-    for row in 0..count {
+    for row in some {
         let state = states.row(row).unwrap_or_default();
         set_row(tile, row, scratch, state, norm.as_ref());
     }
@@ -107,15 +110,16 @@ pub(super) fn fill(
 
 /// The states from `token` on, as rows.
 pub(super) fn states_from(states: &[f32], token: usize, d_model: usize) -> Source<'_> {
-    let start = token.saturating_mul(d_model);
-    Source {
-        values: states.get(start..).unwrap_or_default(),
+    let all = Source {
+        values: states,
         width: d_model,
         picks: None,
-    }
+    };
+    all.after(token)
 }
 
-/// Projects the `count` rows of a tile to keys and values, and stores them from `position` on.
+/// Projects the `count` rows of a tile to keys and values, and stores them from `position` on; what
+/// of it `turn` has.
 #[inline(never)]
 pub(super) fn store_keys_values(
     (region, [k, v]): (Region<'_, '_>, [u16; 2]),
@@ -123,6 +127,7 @@ pub(super) fn store_keys_values(
     (tile, count): (&Tile<'_>, usize),
     wide: &mut [f32],
     (cache, position): (&mut KvCache<'_>, usize),
+    turn: &mut Turn,
 ) {
     let inner = cache.heads.saturating_mul(cache.d_kv);
     for (side, matrix) in [(KvSide::Key, k), (KvSide::Value, v)] {
@@ -132,13 +137,17 @@ pub(super) fn store_keys_values(
             op: Op::Store,
             gated: None,
         };
-        region.apply(matrix, tile.input(), count, &mut output);
+        region.apply(matrix, tile.input(), count, &mut output, turn);
+        let some = turn.take(count, inner.saturating_mul(QUANTIZE), 1);
+        let rows = wide.get_mut(some.start.saturating_mul(inner)..some.end.saturating_mul(inner));
+        let rows = rows.unwrap_or_default();
+        let position = position.saturating_add(some.start);
         if let (KvSide::Key, Some(rotary)) = (side, &rotary) {
-            for (row, values) in wide.chunks_exact_mut(inner.max(1)).take(count).enumerate() {
+            for (row, values) in rows.chunks_exact_mut(inner.max(1)).enumerate() {
                 rotary.apply(values, position.saturating_add(row));
             }
         }
-        cache.store(side, position, part(wide, 0, count.saturating_mul(inner)));
+        cache.store(side, position, rows);
     }
 }
 
@@ -165,17 +174,26 @@ fn swap_with_next<T>(values: &mut [T], at: usize) {
     }
 }
 
-/// The blob of expert `index`, or the error that names it.
+/// The blob of expert `index`, or the error that names it; nothing while `turn` leaves some of it to
+/// be read by a later one.
 pub(super) fn fetch<'s>(
     source: &'s mut impl WeightSource,
     index: u32,
     expert: &ExpertRecord,
+    turn: &mut Turn,
 ) -> Result<&'s [u8], Error> {
-    let blob = source.expert(index, expert);
-    blob.map_err(|reason| Error::Storage {
+    let named = |reason| Error::Storage {
         expert: index,
         reason,
-    })
+    };
+    if turn.is_due() {
+        if !source.prepare(index, expert, turn.bytes()).map_err(named)? {
+            turn.stop();
+            return Ok(&[]);
+        }
+        turn.pass();
+    }
+    source.expert(index, expert).map_err(named)
 }
 
 /// Adds values to values.
@@ -190,15 +208,18 @@ pub(super) fn factor(record: &LayerRecord) -> Option<f32> {
     (record.output_factor != 1.0).then_some(record.output_factor)
 }
 
-/// Normalizes `count` rows of D values in place, if there is a norm.
+/// Normalizes those of `count` rows of D values that `turn` has, in place, if there is a norm.
 pub(super) fn normalize(
     rows: &mut [f32],
     d_model: usize,
     count: usize,
     norm: Option<(NormKind, NormWeights<'_>)>,
+    turn: &mut Turn,
 ) {
     if let Some((kind, weights)) = norm {
-        let rows = rows.get_mut(..count.saturating_mul(d_model));
+        let some = turn.take(count, d_model.saturating_mul(NORM), 1);
+        let rows =
+            rows.get_mut(some.start.saturating_mul(d_model)..some.end.saturating_mul(d_model));
         kind.apply_all(&weights, rows.unwrap_or_default(), d_model);
     }
 }

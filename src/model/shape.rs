@@ -4,6 +4,9 @@ use crate::format::{FeedForwardKind, LayerRecord, Palm, Policy};
 use crate::kernels::Layout;
 use crate::layers::tile::TileKind;
 
+/// Most rows of a tile that a file may ask for.
+pub(crate) const MOST_TILE: usize = 16;
+
 /// Sizes of one stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StackShape {
@@ -76,6 +79,8 @@ pub struct Shape {
     pub layout: Layout,
     /// Token rows that one batch holds at most.
     pub tile: usize,
+    /// Multiply-accumulates of a unit of work at most; `usize::MAX` for whole sublayers.
+    pub unit: usize,
     /// The encoder.
     pub encoder: StackShape,
     /// The decoder.
@@ -89,6 +94,15 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Token rows that a batch of attention holds at most: see [`Model::with_tile`](super::Model::with_tile).
+    pub(crate) const fn attention_tile(&self) -> usize {
+        if self.tile > MOST_TILE {
+            self.tile.saturating_mul(4)
+        } else {
+            self.tile
+        }
+    }
+
     /// What rows the tiles of linear layers hold.
     pub(crate) const fn tile_kind(&self) -> TileKind {
         TileKind::of(self.int8, self.layout)
@@ -118,6 +132,7 @@ impl Shape {
             int8: h.numeric == 1,
             layout: h.layout,
             tile: h.tile as usize,
+            unit: usize::MAX,
             encoder,
             decoder,
             block: match h.block_index() {

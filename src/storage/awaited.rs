@@ -42,38 +42,55 @@ pub struct Awaited<'c, S: AsyncStorage> {
     missing: Option<(u32, ExpertRecord)>,
     /// The expert that was loaded for a call that is yet to be repeated.
     loaded: Option<u32>,
+    /// Whether uses were counted when the expert was prepared.
+    prepared: bool,
+    /// Bytes that are read and checked at a time.
+    piece: usize,
 }
 
 impl<'c, S: AsyncStorage> Awaited<'c, S> {
     /// A source with an empty cache in `memory`; without slots if that is too small or misaligned.
-    pub(crate) fn new(palm: &Palm<'_>, storage: S, slots: usize, memory: &'c mut [u8]) -> Self {
+    pub(crate) fn new(
+        palm: &Palm<'_>,
+        storage: S,
+        (slots, piece): (usize, usize),
+        memory: &'c mut [u8],
+    ) -> Self {
         Self {
             storage,
             cache: Cache::new(palm, slots, memory),
             error: None,
             missing: None,
             loaded: None,
+            prepared: false,
+            piece,
         }
     }
 
-    /// Reads the expert that was asked for last and was not there. Dropped before its end, it leaves
-    /// a slot empty.
+    /// Reads the expert that was asked for last and was not there: in one piece, or in several if the
+    /// model has bounded units. Dropped before its end, it leaves a slot empty.
     ///
     /// # Errors
     /// [`StorageError::Read`] or [`StorageError::Crc`]; it may be called again.
     /// [`StorageError::Absent`] if no expert is missing.
     pub async fn load(&mut self) -> Result<(), StorageError> {
         let (index, expert) = self.missing.ok_or(StorageError::Absent)?;
-        let slot = self.cache.claim();
-        let room = self.cache.room(slot, &expert).ok_or(StorageError::Absent)?;
-        let read = match self.storage.read(expert.offset, room).await {
-            Ok(()) => true,
-            Err(error) => {
-                self.error = Some(error);
-                false
+        let mut loading = self.cache.begin(index);
+        loop {
+            let offset = loading.offset(&expert);
+            let piece = self.cache.piece(&loading, &expert, self.piece);
+            let piece = piece.ok_or(StorageError::Absent)?;
+            let read = match self.storage.read(offset, piece).await {
+                Ok(()) => true,
+                Err(error) => {
+                    self.error = Some(error);
+                    false
+                }
+            };
+            if self.cache.took(&mut loading, &expert, self.piece, read)? {
+                break;
             }
-        };
-        self.cache.keep(slot, index, &expert, read)?;
+        }
         (self.missing, self.loaded) = (None, Some(index));
         Ok(())
     }
@@ -107,7 +124,7 @@ impl<'c, S: AsyncStorage> Awaited<'c, S> {
 impl<S: AsyncStorage> WeightSource for Awaited<'_, S> {
     fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
         let repeated = self.loaded.take() == Some(index);
-        let Some(slot) = self.cache.find(index, repeated) else {
+        let Some(slot) = self.cache.find(index, repeated || self.prepared) else {
             self.missing = Some((index, *expert));
             return Err(StorageError::Absent);
         };
@@ -115,6 +132,21 @@ impl<S: AsyncStorage> WeightSource for Awaited<'_, S> {
             Some(blob) => Ok(blob),
             None => Err(StorageError::Absent),
         }
+    }
+
+    fn prepare(
+        &mut self,
+        index: u32,
+        expert: &ExpertRecord,
+        most: usize,
+    ) -> Result<bool, StorageError> {
+        // Counted here, and not by each unit with the same expert.
+        self.prepared = false;
+        if most != usize::MAX {
+            self.expert(index, expert)?;
+            self.prepared = true;
+        }
+        Ok(true)
     }
 
     fn is_paged(&self) -> bool {

@@ -5,7 +5,8 @@
 //! ```
 
 use super::StorageError;
-use crate::format::{ALIGN, ExpertRecord, Palm, crc32};
+use crate::format::{ALIGN, CRC, ExpertRecord, Palm};
+use core::fmt;
 
 /// What a slot holds: an expert's index, or [`NOTHING`], and when it was used last.
 type Mark = [u32; 2];
@@ -74,6 +75,30 @@ impl Statistics {
     }
 }
 
+/// An expert on its way into a slot.
+pub(super) struct Loading {
+    pub index: u32,
+    pub slot: usize,
+    /// Bytes that are there and in the CRC.
+    at: usize,
+    crc: crc::Digest<'static, u32>,
+}
+
+impl Loading {
+    /// Where the next piece lies in the file.
+    pub const fn offset(&self, expert: &ExpertRecord) -> u32 {
+        expert.offset.saturating_add(self.at as u32)
+    }
+}
+
+impl fmt::Debug for Loading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Loading");
+        fields.field("index", &self.index).field("at", &self.at);
+        fields.finish_non_exhaustive()
+    }
+}
+
 /// The cache.
 #[derive(Debug)]
 pub(super) struct Cache<'c> {
@@ -131,7 +156,7 @@ impl<'c> Cache<'c> {
     }
 
     /// Empties the slot that was not used for longest, and gives it.
-    pub fn claim(&mut self) -> usize {
+    fn claim(&mut self) -> usize {
         let (mut oldest, mut slot) = (u32::MAX, 0);
         for (index, [held, used]) in self.marks.iter().enumerate() {
             let used = if *held == NOTHING { 0 } else { *used };
@@ -154,34 +179,60 @@ impl<'c> Cache<'c> {
             .get_mut(..expert.len as usize)
     }
 
-    /// Takes note of what the storage has put into a slot: a whole expert is kept, anything else
-    /// leaves the slot empty.
-    pub fn keep(
+    /// Begins to load an expert into the slot that was not used for longest, which it empties.
+    pub fn begin(&mut self, index: u32) -> Loading {
+        Loading {
+            index,
+            slot: self.claim(),
+            at: 0,
+            crc: CRC.digest(),
+        }
+    }
+
+    /// Where the next piece of an expert goes, of at most `most` bytes.
+    pub fn piece(
         &mut self,
-        slot: usize,
-        index: u32,
+        loading: &Loading,
         expert: &ExpertRecord,
+        most: usize,
+    ) -> Option<&mut [u8]> {
+        let room = self.room(loading.slot, expert)?.get_mut(loading.at..)?;
+        let length = room.len().min(most);
+        room.get_mut(..length)
+    }
+
+    /// Takes note of the piece that the storage has put there, or could not. Whether the expert is
+    /// whole: then it is kept. What is damaged leaves the slot empty.
+    pub fn took(
+        &mut self,
+        loading: &mut Loading,
+        expert: &ExpertRecord,
+        most: usize,
         read: bool,
-    ) -> Result<(), StorageError> {
-        let result = if !read {
-            Err(StorageError::Read)
-        } else if self.room(slot, expert).map(|blob| crc32(blob)) == Some(expert.crc) {
-            Ok(())
-        } else {
-            Err(StorageError::Crc)
-        };
+    ) -> Result<bool, StorageError> {
+        if !read {
+            return Err(self.failed(StorageError::Read));
+        }
+        let piece = self.piece(loading, expert, most).unwrap_or_default();
+        loading.crc.update(piece);
+        loading.at = loading.at.saturating_add(piece.len());
+        if loading.at < expert.len as usize && !piece.is_empty() {
+            return Ok(false);
+        }
         let counts = &mut self.statistics;
-        if read {
-            counts.bytes_read = counts.bytes_read.saturating_add(expert.len.into());
+        counts.bytes_read = counts.bytes_read.saturating_add(expert.len.into());
+        if loading.crc.clone().finalize() != expert.crc {
+            return Err(self.failed(StorageError::Crc));
         }
-        match result {
-            Ok(()) => {
-                counts.loads = counts.loads.saturating_add(1);
-                self.touch(slot, index);
-            }
-            Err(_) => counts.failures = counts.failures.saturating_add(1),
-        }
-        result
+        counts.loads = counts.loads.saturating_add(1);
+        self.touch(loading.slot, loading.index);
+        Ok(true)
+    }
+
+    fn failed(&mut self, error: StorageError) -> StorageError {
+        let counts = &mut self.statistics;
+        counts.failures = counts.failures.saturating_add(1);
+        error
     }
 
     fn touch(&mut self, slot: usize, index: u32) {

@@ -62,6 +62,24 @@ pub trait WeightSource {
     /// [`StorageError`] if they cannot be read.
     fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError>;
 
+    /// Does some of what it takes to have the blob: reads at most `most` bytes of it and checks
+    /// them. Whether [`WeightSource::expert`] gives it at once now. `most` is a multiple of 16 and not
+    /// 0, and `usize::MAX` where `expert` itself may take its time.
+    ///
+    /// It is called before `expert` whenever a layer has chosen one, until it says yes; units of work
+    /// that follow with the same expert call `expert` only.
+    ///
+    /// # Errors
+    /// As [`WeightSource::expert`]; a call after it begins anew.
+    fn prepare(
+        &mut self,
+        _index: u32,
+        _expert: &ExpertRecord,
+        _most: usize,
+    ) -> Result<bool, StorageError> {
+        Ok(true)
+    }
+
     /// Whether the blobs come from elsewhere than the image, which then need not hold them.
     fn is_paged(&self) -> bool {
         false

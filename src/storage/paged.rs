@@ -1,6 +1,6 @@
 //! Experts read on demand.
 
-use super::cache::Cache;
+use super::cache::{Cache, Loading};
 use super::{Statistics, Storage, StorageError, WeightSource};
 use crate::format::{ExpertRecord, Palm};
 
@@ -17,6 +17,12 @@ pub struct Paged<'c, S: Storage> {
     storage: S,
     cache: Cache<'c>,
     error: Option<S::Error>,
+    /// The expert that is read piece by piece.
+    loading: Option<Loading>,
+    /// The expert that was loaded for a call that is yet to come.
+    loaded: Option<u32>,
+    /// Whether uses were counted when the expert was prepared.
+    prepared: bool,
 }
 
 impl<'c, S: Storage> Paged<'c, S> {
@@ -28,7 +34,32 @@ impl<'c, S: Storage> Paged<'c, S> {
             storage,
             cache: Cache::new(palm, slots, memory),
             error: None,
+            loading: None,
+            loaded: None,
+            prepared: false,
         }
+    }
+
+    /// Reads a piece of an expert; whether it was the last.
+    fn read(
+        &mut self,
+        loading: &mut Loading,
+        expert: &ExpertRecord,
+        most: usize,
+    ) -> Result<bool, StorageError> {
+        let offset = loading.offset(expert);
+        let piece = self.cache.piece(loading, expert, most);
+        let read = match self
+            .storage
+            .read(offset, piece.ok_or(StorageError::Absent)?)
+        {
+            Ok(()) => true,
+            Err(error) => {
+                self.error = Some(error);
+                false
+            }
+        };
+        self.cache.took(loading, expert, most, read)
     }
 
     /// Experts that fit in the cache at a time.
@@ -59,26 +90,44 @@ impl<'c, S: Storage> Paged<'c, S> {
 
 impl<S: Storage> WeightSource for Paged<'_, S> {
     fn expert(&mut self, index: u32, expert: &ExpertRecord) -> Result<&[u8], StorageError> {
-        let slot = match self.cache.find(index, false) {
+        let slot = match self.cache.find(index, self.prepared) {
             Some(slot) => slot,
             None => {
-                let slot = self.cache.claim();
-                let room = self.cache.room(slot, expert).ok_or(StorageError::Absent)?;
-                let read = match self.storage.read(expert.offset, room) {
-                    Ok(()) => true,
-                    Err(error) => {
-                        self.error = Some(error);
-                        false
-                    }
-                };
-                self.cache.keep(slot, index, expert, read)?;
-                slot
+                // Its slot may be the one that is claimed now.
+                self.loading = None;
+                let mut loading = self.cache.begin(index);
+                self.read(&mut loading, expert, usize::MAX)?;
+                loading.slot
             }
         };
         match self.cache.room(slot, expert) {
             Some(blob) => Ok(blob),
             None => Err(StorageError::Absent),
         }
+    }
+
+    fn prepare(
+        &mut self,
+        index: u32,
+        expert: &ExpertRecord,
+        most: usize,
+    ) -> Result<bool, StorageError> {
+        self.prepared = most != usize::MAX;
+        let loaded = self.loaded.take() == Some(index);
+        if !self.prepared || self.cache.find(index, loaded).is_some() {
+            return Ok(true);
+        }
+        let begun = self.loading.take().filter(|begun| begun.index == index);
+        let mut loading = match begun {
+            Some(loading) => loading,
+            None => self.cache.begin(index),
+        };
+        if self.read(&mut loading, expert, most)? {
+            self.loaded = Some(index);
+        } else {
+            self.loading = Some(loading);
+        }
+        Ok(false)
     }
 
     fn is_paged(&self) -> bool {

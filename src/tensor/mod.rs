@@ -7,6 +7,7 @@
 pub(crate) mod arena;
 pub mod bench;
 mod linear;
+pub(crate) mod turn;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};
 use crate::kernels::Single;
@@ -16,6 +17,8 @@ use crate::kernels::product::Int8;
 pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
 use core::ops::Range;
 use linear::linear;
+use turn::Turn;
+
 pub(crate) use linear::{Input, part};
 
 /// A matrix in flash, row by row, with an optional bias per row.
@@ -70,10 +73,25 @@ impl<'p, 'm> Region<'p, 'm> {
         self.palm.tensor(index)
     }
 
-    /// Applies all rows of tensor `index` to `tokens` rows of `input`: see [`linear`].
-    #[inline]
-    pub fn apply(&self, index: u16, input: Input<'_>, tokens: usize, output: &mut Output<'_>) {
-        self.apply_rows((index, 0..usize::MAX), input, tokens, output);
+    /// Applies those rows of tensor `index` that `turn` has to `tokens` rows of `input`: see
+    /// [`linear`].
+    #[inline(never)]
+    pub fn apply(
+        &self,
+        index: u16,
+        input: Input<'_>,
+        tokens: usize,
+        output: &mut Output<'_>,
+        turn: &mut Turn,
+    ) {
+        if turn.passes() {
+            return;
+        }
+        if let Some(record) = self.palm.tensor(index) {
+            let (rows, cols) = (record.rows as usize, record.cols as usize);
+            let rows = turn.rows(rows, cols, tokens, output.gated.is_some());
+            self.apply_rows((index, rows), input, tokens, output);
+        }
     }
 
     /// Applies those of some rows that there are. By itself, so that the view of a matrix is on the
@@ -89,6 +107,38 @@ impl<'p, 'm> Region<'p, 'm> {
         if let Some(record) = self.palm.tensor(index) {
             let matrix = Matrix::new(self.bytes, &record);
             linear(&matrix, range, input, tokens, output);
+        }
+    }
+
+    /// The same; with max(0, y) in place of each output y where this machine does both at once: says
+    /// whether it did.
+    pub fn apply_rectified(
+        &self,
+        index: u16,
+        input: Input<'_>,
+        tokens: usize,
+        output: &mut Output<'_>,
+        turn: &mut Turn,
+    ) -> bool {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let Some(record) = self.palm.tensor(index)
+            && !turn.passes()
+        {
+            let (rows, cols) = (record.rows as usize, record.cols as usize);
+            let rows = turn.rows(rows, cols, tokens, output.gated.is_some());
+            let matrix = Matrix::new(self.bytes, &record);
+            let rectified = linear::rectified(&matrix, rows.clone(), input, tokens, output);
+            if !rectified {
+                linear(&matrix, rows, input, tokens, output);
+            }
+            return rectified;
+        } else {
+            return false;
+        }
+        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+        {
+            self.apply(index, input, tokens, output, turn);
+            false
         }
     }
 }

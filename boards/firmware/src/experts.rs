@@ -54,6 +54,8 @@ pub fn open<'v, 'm, 'a>(
     let arena = arena
         .get_mut(..needed)
         .ok_or(Error::ArenaTooSmall { needed, got })?;
+    #[cfg(feature = "units")]
+    let model = &crate::units::bounded(model);
     #[cfg(feature = "paged")]
     let session = Session::paged(*model, limits, arena, paged::storage(), slots)?;
     #[cfg(not(feature = "paged"))]

@@ -13,6 +13,8 @@ pub mod mark;
 pub mod request;
 pub mod runner;
 pub mod stack;
+#[cfg(feature = "units")]
+mod units;
 
 use core::panic::PanicInfo;
 

@@ -3,6 +3,7 @@
 //! ```text
 //! limits 32 48       the session's limits: source and target tokens
 //! slots 2            experts that a paged model keeps in the arena at a time
+//! unit 24576         multiply-accumulates of a unit of work (the variant with bounded units)
 //! max 20             most tokens to generate; the target limit if absent
 //! logits             append the logits of the next input's decoder steps to logits.bin
 //! selftest           run the model's golden input
@@ -23,6 +24,8 @@ pub enum Wish<'l> {
     },
     /// Slots for paged experts.
     Slots(u32),
+    /// Multiply-accumulates of a unit of work.
+    Unit(u32),
     /// Most tokens to generate.
     Max(u32),
     /// Write the logits of the next input.
@@ -58,6 +61,7 @@ impl<'l> Wish<'l> {
                 _ => Self::Unknown,
             },
             b"slots" => numbers.next().flatten().map_or(Self::Unknown, Self::Slots),
+            b"unit" => numbers.next().flatten().map_or(Self::Unknown, Self::Unit),
             b"max" => numbers.next().flatten().map_or(Self::Unknown, Self::Max),
             b"logits" => Self::Logits,
             b"selftest" => Self::SelfTest,

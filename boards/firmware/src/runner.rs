@@ -148,6 +148,10 @@ impl<'a> Runner<'a> {
                     };
                 }
                 Wish::Slots(slots) => settings.slots = slots as usize,
+                #[cfg(feature = "units")]
+                Wish::Unit(unit) => crate::units::set(unit),
+                #[cfg(not(feature = "units"))]
+                Wish::Unit(_) => return self.stop("units are not bounded here"),
                 Wish::Max(most) => settings.max_tokens = most as usize,
                 Wish::Logits => {
                     settings.logits = true;
@@ -278,7 +282,38 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
+    /// Feeds what is forced in bounded units, and says how many tokens there are: nothing is reported
+    /// meanwhile, so that between two marks lies what a cooperative task does between two yields.
+    #[cfg(feature = "units")]
+    fn generate(
+        &mut self,
+        source: &[u32],
+        target: &mut [u32],
+        forced: &[u32],
+        _most: usize,
+        settings: &mut Settings,
+    ) -> Result<usize, Error> {
+        let mut slot = None;
+        let (limits, slots) = (settings.limits, settings.slots);
+        let session = experts::open(&mut slot, self.model, self.arena, limits, slots)?;
+        let mut decoder = crate::units::encode(session, source)?.decoder();
+        for (&id, next) in forced.iter().zip(target.iter_mut()) {
+            *next = crate::units::step(&mut decoder, id)?;
+            write(settings, &mut decoder);
+        }
+        palmtop_mark();
+        self.out.text("encoder 0").end();
+        let count = forced.len().min(target.len());
+        for &id in target.iter().take(count) {
+            self.out.text("token").number(id.into()).text(" 0").end();
+        }
+        let all = experts::statistics(decoder.session().source());
+        storage(self.out, "decoder-storage", all, None);
+        Ok(count)
+    }
+
     /// Fills `target` and says how many tokens there are.
+    #[cfg(not(feature = "units"))]
     fn generate(
         &mut self,
         source: &[u32],

@@ -1,24 +1,14 @@
-//! A firmware's use of one model, from text to text, without a board: what it takes of the library
-//! in flash. `cargo xtask size` links it with and without the library's features; it is never run.
-//! PALMTOP_MODEL is the model's path.
+//! One model in a program that is not a board's: what it takes of the library in flash. `cargo xtask
+//! size` links it with and without the library's features; `g2p-alone-emulated` runs the same.
 #![no_std]
 #![no_main]
 
 use core::panic::PanicInfo;
 
-use palmtop::generate::greedy;
-use palmtop::text::Tokenizer;
-use palmtop::{Arena, Limits, Model, NoTrace, Session, include_model};
+use g2p_alone::{ARENA_BYTES, answer};
+use palmtop::Arena;
 
-const MODEL: Model = include_model!(env!("PALMTOP_MODEL"));
-
-const LIMITS: Limits = Limits {
-    source: 32,
-    target: 48,
-    beams: 1,
-};
-
-static mut ARENA: Arena<{ MODEL.arena_bytes(LIMITS) }> = Arena::new();
+static mut ARENA: Arena<ARENA_BYTES> = Arena::new();
 
 /// Answers a text: `put` gets the answer piece by piece. Whether all went well.
 ///
@@ -37,22 +27,8 @@ pub unsafe extern "C" fn palmtop_answer(
             &mut *(&raw mut ARENA),
         )
     };
+    let put = |piece: &[u8]| put(piece.as_ptr(), piece.len());
     answer(text, arena.as_mut_slice(), put).is_some()
-}
-
-fn answer(text: &[u8], arena: &mut [u8], put: extern "C" fn(*const u8, usize)) -> Option<()> {
-    let tokenizer = Tokenizer::of(MODEL.palm())?;
-    let mut session = Session::new(MODEL, LIMITS, arena).ok()?;
-    let mut ids = [0; LIMITS.source as usize];
-    let text = core::str::from_utf8(text).ok()?;
-    let count = tokenizer.encode(text, &mut ids).ok()?;
-    let mut decoder = session.encode(ids.get(..count)?).ok()?.decoder();
-    let emit = |id| {
-        let piece = tokenizer.piece(id);
-        put(piece.as_ptr(), piece.len());
-    };
-    greedy(&mut decoder, LIMITS.target as usize, &mut NoTrace, emit).ok()?;
-    Some(())
 }
 
 #[panic_handler]

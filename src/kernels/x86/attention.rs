@@ -404,10 +404,15 @@ unsafe fn head_by<I: Isa>(
             for (t, factor) in factors.iter().enumerate().take(count) {
                 for block in 0..blocks {
                     let out = outs.as_mut_ptr().add((t * blocks + block) * BLOCK);
-                    I::store(out, I::mul(I::load(out), I::splat(*factor)));
                     let col = col + block * BLOCK;
                     let to = vectors.add(t * width + col);
-                    to.copy_from_nonoverlapping(out, BLOCK.min(d_kv - col));
+                    let y = I::mul(I::load(out), I::splat(*factor));
+                    if d_kv - col >= BLOCK {
+                        I::store(to, y);
+                    } else {
+                        I::store(out, y);
+                        to.copy_from_nonoverlapping(out, d_kv - col);
+                    }
                 }
             }
             col += blocks * BLOCK;

@@ -72,13 +72,15 @@ use core::ops::Range;
 use product::Product;
 pub(crate) use rows::Norm;
 
-/// Applies rows `range` (from a multiple of 16 on) of a matrix to `tokens` rows. `false`, and nothing
-/// done, where this machine has no kernels for that.
+/// Applies rows `range` (from a multiple of 16 on) of a matrix to `tokens` rows, with max(0, y) for
+/// each output y if it is to `rectify`. `false`, and nothing done, where this machine has no kernels
+/// for that.
 pub(crate) fn product(
     matrix: &Int8<'_>,
     range: Range<usize>,
     x: &Quantized<'_>,
     tokens: usize,
+    rectify: bool,
     output: &mut Output<'_>,
 ) -> bool {
     let level = level();
@@ -87,6 +89,11 @@ pub(crate) fn product(
     }
     match Product::new(matrix, range, x, tokens, output) {
         Some(product) => {
+            let product = if rectify {
+                product.rectified()
+            } else {
+                product
+            };
             product.run_all(level);
             true
         }

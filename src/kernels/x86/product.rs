@@ -24,6 +24,7 @@ pub(crate) struct Product<'a> {
     x: Quantized<'a>,
     gated: Option<Gated<'a>>,
     op: Op,
+    rectify: bool,
     out: *mut f32,
     stride: usize,
     range: Range<usize>,
@@ -74,11 +75,18 @@ impl<'a> Product<'a> {
             x: *x,
             gated: output.gated,
             op: output.op,
+            rectify: false,
             out: output.rows.as_mut_ptr(),
             stride: output.stride,
             range,
             tokens,
         })
+    }
+
+    /// The same with max(0, y) in place of each output y, before it is gated or joined with what was there.
+    pub fn rectified(self) -> Self {
+        let rectify = true;
+        Self { rectify, ..self }
     }
 
     /// Computes all of it, on as many threads as there are and as it is worth.
@@ -325,6 +333,10 @@ unsafe fn finish<I: Isa>(
             let mut y = I::mul(I::convert(exact), scales);
             if has_bias {
                 y = I::add(y, I::load(of_rows.bias.as_ptr().add(at)));
+            }
+            if p.rectify {
+                // The second one where they are equal or one is NaN: −0 and NaN stay.
+                y = I::max(I::splat(0.0), y);
             }
             if let Some((factor, gate)) = by {
                 if let Some(factor) = factor {

@@ -5,6 +5,7 @@ use crate::format::{LayerRecord, Palm};
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::tile::Tile;
 use crate::tensor::arena::Carver;
+use crate::tensor::turn::{Place, Turn};
 use crate::tensor::{Gated, Gates, Op, Output};
 
 /// E₁ … E_m: the feed-forward experts of a layer whose image is mapped.
@@ -93,6 +94,7 @@ impl<'m, const EXPERTS: usize> ExpertTable<'m, EXPERTS> {
                 gates: Gates::All(choice.weight),
             }),
         };
-        block.apply(&mut tile, wide, 1, &mut output);
+        let mut whole = Turn::new(Place::default(), usize::MAX);
+        block.apply(&mut tile, wide, 1, &mut output, &mut whole);
     }
 }

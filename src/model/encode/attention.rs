@@ -9,13 +9,14 @@ use crate::layers::tile::Tile;
 use crate::model::pieces::{fill, relative_bias, rows_from, states_from, store_keys_values};
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
+use crate::tensor::turn::Turn;
 use crate::tensor::{Op, Output, Region};
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
-    pub(super) fn keys_values(&mut self, layer: u32, token: usize) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let rows = self.tile_rows();
+    pub(super) fn keys_values(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
+        let rows = self.attention_rows();
+        let (count, next) = self.tile_with(rows, token);
         let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.self_norm);
         let limit = self.session.limits.source;
@@ -30,10 +31,11 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let rows = states_from(states, token, d_model);
-        fill(&mut tile, wide, rows, count, norm);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let matrices = (Region::resident(palm), [record.k, record.v]);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
-        store_keys_values(matrices, rotary, (&tile, count), wide, (&mut cache, token));
+        let cache = (&mut cache, token);
+        store_keys_values(matrices, rotary, (&tile, count), wide, cache, turn);
         match next {
             Some(token) => Stage::KeysValues { layer, token },
             None => Stage::Attention { layer, token: 0 },
@@ -41,9 +43,9 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn attention(&mut self, layer: u32, token: usize) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let (rows, len) = (self.tile_rows(), self.len);
+    pub(super) fn attention(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
+        let (rows, len) = (self.attention_rows(), self.len);
+        let (count, next) = self.tile_with(rows, token);
         let limit = self.session.limits.source;
         let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.self_norm);
@@ -70,7 +72,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         // With one tile, its rows are still those that keys and values were made of.
         if token > 0 || next.is_some() {
             let rows = states_from(states, token, d_model);
-            fill(&mut tile, wide, rows, count, norm);
+            fill(&mut tile, wide, rows, count, norm, turn);
         } else {
             tile.keep(d_model);
         }
@@ -85,8 +87,9 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             count,
             keys: len,
         };
-        attending.apply(&mut tile, wide, &cache, &mut scratch, span, &mut output);
-        self.normalize_rows(record.self_norm, token, count);
+        let scratch = &mut scratch;
+        attending.apply(&mut tile, wide, &cache, scratch, span, &mut output, turn);
+        self.normalize_rows(record.self_norm, token, count, turn);
         match next {
             Some(token) => Stage::Attention { layer, token },
             None => self.after_attention(layer),

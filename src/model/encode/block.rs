@@ -16,6 +16,7 @@ use crate::model::plan::kv_shape;
 use crate::model::{BlockShape, Error, Model, Session};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
+use crate::tensor::turn::Turn;
 use crate::tensor::{Gated, Gates, Op, Output, Region, part};
 
 /// The chosen experts and their weights, in the order of their index.
@@ -119,7 +120,7 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
     }
 
     /// Fetches the chosen expert `rank` and cuts the arena beside it.
-    fn block_work(&mut self, rank: usize) -> Result<Work<'_, 'm>, Error> {
+    fn block_work(&mut self, rank: usize, turn: &mut Turn) -> Result<Work<'_, 'm>, Error> {
         let (record, block) = self.block();
         let Regions { mut low, .. } = self.session.encode_regions(true);
         let chosen = Chosen::carve(&mut low, &block);
@@ -135,7 +136,7 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
             plan,
             ..
         } = &mut *self.session;
-        let blob = fetch(source, index, &expert)?;
+        let blob = fetch(source, index, &expert, turn)?;
         let Regions {
             aside,
             mut low,
@@ -155,7 +156,12 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn block_keys_values(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
+    pub(super) fn block_keys_values(
+        &mut self,
+        rank: usize,
+        token: usize,
+        turn: &mut Turn,
+    ) -> Result<Stage, Error> {
         let (record, _) = self.block();
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
@@ -168,7 +174,7 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
             mut low,
             states,
             ..
-        } = self.block_work(rank)?;
+        } = self.block_work(rank, turn)?;
         let (palm, shape) = (model.palm(), model.shape());
         let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let mut cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
@@ -178,10 +184,10 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
         let kind = TileKind::for_tensor(&region, k, shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, 0);
         let rows = states_from(states, token, d_model);
-        fill(&mut tile, wide, rows, count, norm);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
         let cache = (&mut cache, token);
-        store_keys_values((region, [k, v]), rotary, (&tile, count), wide, cache);
+        store_keys_values((region, [k, v]), rotary, (&tile, count), wide, cache, turn);
         Ok(match next {
             Some(token) => Stage::BlockKeysValues { rank, token },
             None => Stage::BlockAttention { rank, token: 0 },
@@ -189,7 +195,12 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn block_attention(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
+    pub(super) fn block_attention(
+        &mut self,
+        rank: usize,
+        token: usize,
+        turn: &mut Turn,
+    ) -> Result<Stage, Error> {
         let (record, _) = self.block();
         let (count, next) = self.tile_of(token);
         let (rows, len) = (self.tile_rows(), self.len);
@@ -203,7 +214,7 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
             aside,
             mut low,
             states,
-        } = self.block_work(rank)?;
+        } = self.block_work(rank, turn)?;
         let (palm, shape) = (model.palm(), model.shape());
         let (d_model, inner) = (shape.d_model, shape.encoder.inner());
         let cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
@@ -222,7 +233,7 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
         let kind = TileKind::for_tensor(&attending.region, q, shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, inner);
         let rows = states_from(states, token, d_model);
-        fill(&mut tile, wide, rows, count, norm);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let mut output = Output {
             rows: rows_from(aside, token, d_model),
             stride: d_model,
@@ -237,7 +248,8 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
             count,
             keys: len,
         };
-        attending.apply(&mut tile, wide, &cache, &mut scratch, span, &mut output);
+        let scratch = &mut scratch;
+        attending.apply(&mut tile, wide, &cache, scratch, span, &mut output, turn);
         Ok(match next {
             Some(token) => Stage::BlockAttention { rank, token },
             None => Stage::BlockFeedForward { rank, token: 0 },
@@ -245,7 +257,12 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn block_feed_forward(&mut self, rank: usize, token: usize) -> Result<Stage, Error> {
+    pub(super) fn block_feed_forward(
+        &mut self,
+        rank: usize,
+        token: usize,
+        turn: &mut Turn,
+    ) -> Result<Stage, Error> {
         let (record, block) = self.block();
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
@@ -258,14 +275,14 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
             aside,
             mut low,
             states,
-        } = self.block_work(rank)?;
+        } = self.block_work(rank, turn)?;
         let (d_model, d_ff) = (model.shape().d_model, block.expert_ff);
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let block = FeedForward::expert(model.palm(), blob, &expert);
         let layout = model.shape().layout;
         let mut tile = Tile::carve(&mut low, block.tile_kind(layout), rows, d_model, d_ff);
         let rows = states_from(states, token, d_model);
-        fill(&mut tile, wide, rows, count, norm);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let mut output = Output {
             rows: rows_from(aside, token, d_model),
             stride: d_model,
@@ -275,18 +292,18 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
                 gates: Gates::All(gate),
             }),
         };
-        block.apply(&mut tile, wide, count, &mut output);
+        block.apply(&mut tile, wide, count, &mut output, turn);
         Ok(match next {
             Some(token) => Stage::BlockFeedForward { rank, token },
             None => self.block_expert(rank.saturating_add(1)),
         })
     }
 
-    pub(super) fn end_of_block(&mut self, trace: &mut impl RouteTrace) -> Stage {
-        let len = self.len_of_states();
-        let Regions { aside, states, .. } = self.session.encode_regions(true);
-        add(states.get_mut(..len).unwrap_or_default(), aside);
-        trace.layer(Stack::Block, 0, self.states());
+    pub(super) fn end_of_block(&mut self, trace: &mut impl RouteTrace, turn: &mut Turn) -> Stage {
+        self.add_aside(turn);
+        if !turn.is_stopped() {
+            trace.layer(Stack::Block, 0, self.states());
+        }
         Stage::FinalNorm
     }
 }

@@ -7,12 +7,13 @@ use crate::model::pieces::{fill, nth, states_from, store_keys_values};
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
 use crate::tensor::Region;
+use crate::tensor::turn::Turn;
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
-    pub(super) fn cross(&mut self, layer: u32, token: usize) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let rows = self.tile_rows();
+    pub(super) fn cross(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
+        let rows = self.attention_rows();
+        let (count, next) = self.tile_with(rows, token);
         let source = self.session.limits.source;
         let cross_kv = self.session.plan.cross_kv as usize;
         let (model, mut low, states) = self.session.split_states();
@@ -27,13 +28,14 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         // With one tile, its rows are those of the layer before.
         if layer == 0 || token > 0 || next.is_some() {
             let rows = states_from(states, token, d_model);
-            fill(&mut tile, wide, rows, count, None);
+            fill(&mut tile, wide, rows, count, None, turn);
         } else {
             tile.keep(d_model);
         }
         let matrices = [record.cross_k, record.cross_v];
         let matrices = (Region::resident(palm), matrices);
-        store_keys_values(matrices, None, (&tile, count), wide, (&mut cache, token));
+        let cache = (&mut cache, token);
+        store_keys_values(matrices, None, (&tile, count), wide, cache, turn);
         let layers = shape.decoder.layers as u32;
         match next {
             Some(token) => Stage::Cross { layer, token },

@@ -12,11 +12,12 @@ use crate::model::pieces::{copy, factor, fetch, fill, normalize, rows_from, stat
 use crate::model::{Error, Session};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
+use crate::tensor::turn::{NORM, Turn};
 use crate::tensor::{Gated, Gates, Op, Output, part};
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
-    pub(super) fn dense(&mut self, layer: u32, token: usize) -> Stage {
+    pub(super) fn dense(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
         let (count, next) = self.tile_of(token);
         let rows = self.tile_rows();
         let record = self.session.model.palm().layer(layer);
@@ -35,7 +36,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, d_ff);
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let rows = states_from(states, token, d_model);
-        fill(&mut tile, wide, rows, count, norm);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let (to, op) = if shape.parallel {
             (aside, Op::Store)
         } else {
@@ -48,8 +49,9 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             op,
             gated: None,
         };
-        FeedForward::dense(model.palm(), &record).apply(&mut tile, wide, count, &mut output);
-        normalize(to, d_model, count, post);
+        let block = FeedForward::dense(model.palm(), &record);
+        block.apply(&mut tile, wide, count, &mut output, turn);
+        normalize(to, d_model, count, post, turn);
         match next {
             Some(token) => Stage::Dense { layer, token },
             None => self.after_feed_forward(layer),
@@ -62,6 +64,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         layer: u32,
         token: usize,
         trace: &mut impl RouteTrace,
+        turn: &mut Turn,
     ) -> Stage {
         let (count, next) = self.tile_of(token);
         let len = self.len;
@@ -86,13 +89,16 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let probabilities = probabilities
             .get_mut(..record.experts.into())
             .unwrap_or_default();
-        if token == 0 {
+        let begins = turn.take(1, aside.len(), 1);
+        if token == 0 && !begins.is_empty() {
             dispatch.counts.fill(0);
             aside.fill(0.0);
         }
         let router = RouterView::resident(model.palm(), &record);
         let (stack, layer_of_stack) = (Stack::Encoder, layer as usize);
-        for token in token..token.saturating_add(count) {
+        let cost = NORM.saturating_add(usize::from(record.experts).saturating_mul(5));
+        for at in turn.take(count, d_model.saturating_mul(cost), 1) {
+            let token = token.saturating_add(at);
             copy(row, part(states, token.saturating_mul(d_model), d_model));
             if let Some((kind, weights)) = &norm {
                 kind.apply(weights, row);
@@ -111,7 +117,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         match next {
             Some(token) => Stage::Routes { layer, token },
             None => {
-                if waits(&record) {
+                if waits(&record) && !turn.is_stopped() {
                     let all = (stack, layer_of_stack, len);
                     dispatch.place_all(all, record.normalize_first, trace);
                 }
@@ -171,7 +177,13 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     }
 
     #[inline(never)]
-    pub(super) fn expert(&mut self, layer: u32, expert: u16, token: usize) -> Result<Stage, Error> {
+    pub(super) fn expert(
+        &mut self,
+        layer: u32,
+        expert: u16,
+        token: usize,
+        turn: &mut Turn,
+    ) -> Result<Stage, Error> {
         let record = self.session.model.palm().layer(layer);
         let (expert, token, count) = self.take_tokens(&record, expert, token);
         if count == 0 {
@@ -197,7 +209,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (d_model, d_ff) = (shape.d_model, shape.encoder.expert_ff);
         let index = record.first_expert.saturating_add(expert.into());
         let expert_record = palm.expert(index);
-        let blob = fetch(source, index, &expert_record)?;
+        let blob = fetch(source, index, &expert_record, turn)?;
         let Regions {
             aside,
             mut low,
@@ -215,7 +227,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
             width: d_model,
             picks: Some(tokens),
         };
-        fill(&mut tile, wide, rows, count, norm);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let mut output = Output {
             rows: if shape.is_aside(&record) {
                 aside
@@ -229,7 +241,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
                 gates: Gates::Each(tokens, gates),
             }),
         };
-        block.apply(&mut tile, wide, count, &mut output);
+        block.apply(&mut tile, wide, count, &mut output, turn);
         Ok(Stage::Expert {
             layer,
             expert,

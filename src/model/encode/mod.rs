@@ -10,15 +10,26 @@ use super::encoded::Encoded;
 use super::pieces::{add, normalize, rows_from};
 use super::{Error, Model, Progress, Session};
 use crate::format::FeedForwardKind;
+#[cfg(feature = "threads")]
+use crate::kernels::pool;
 use crate::layers::mixture::{NoTrace, RouteTrace, Stack};
 use crate::layers::norm::NormKind;
 use crate::storage::WeightSource;
 use crate::tensor::NormWeights;
 use crate::tensor::arena::Carver;
+use crate::tensor::turn::{Place, Turn};
+
+/// What an addition costs, in multiply-accumulates.
+const ADD: usize = 8;
+
+/// What a value of an embedding costs, which lies among those of other rows.
+const EMBED: usize = 70;
 
 /// What the next unit does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// The source's tokens become states.
+    Embedding,
     /// A layer begins.
     Layer {
         layer: u32,
@@ -89,10 +100,12 @@ pub struct Encoding<'s, 'm, 'a, S> {
     pub(super) session: &'s mut Session<'m, 'a, S>,
     len: usize,
     stage: Stage,
+    /// How far the present unit has come, where it takes several turns.
+    place: Place,
 }
 
 impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
-    /// Checks the source and embeds it.
+    /// Checks the source and keeps it.
     pub(super) fn start(
         session: &'s mut Session<'m, 'a, S>,
         source: &[u32],
@@ -114,15 +127,17 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         if let Some(id) = source.iter().copied().find(|id| *id >= vocab) {
             return Err(Error::TokenOutOfVocabulary { id, vocab });
         }
-        session.embed(source);
+        session.place(source);
         Ok(Self {
             session,
             len: source.len(),
-            stage: Stage::Layer { layer: 0 },
+            stage: Stage::Embedding,
+            place: Place::default(),
         })
     }
 
-    /// Does one unit of work: at most one tile of tokens through one sublayer.
+    /// Does one unit of work: at most one tile of tokens through one sublayer, and less if
+    /// [`Model::with_unit`](super::Model::with_unit) says so.
     ///
     /// # Errors
     /// [`Error::Storage`] if an expert could not be read; the call may be repeated.
@@ -135,20 +150,23 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
     /// # Errors
     /// As [`Encoding::poll`].
     pub fn poll_traced(&mut self, trace: &mut impl RouteTrace) -> Result<Progress, Error> {
-        self.stage = match self.stage {
+        let mut turn = Turn::new(self.place, self.session.model.shape().unit);
+        let turn = &mut turn;
+        let next = match self.stage {
+            Stage::Embedding => self.embed(turn),
             Stage::Layer { layer } => self.first_of(layer),
-            Stage::KeysValues { layer, token } => self.keys_values(layer, token),
-            Stage::Attention { layer, token } => self.attention(layer, token),
+            Stage::KeysValues { layer, token } => self.keys_values(layer, token, turn),
+            Stage::Attention { layer, token } => self.attention(layer, token, turn),
             // A file that needs what is left out is refused when it is parsed.
             Stage::Dense { .. } if !cfg!(feature = "dense") => Stage::Done,
-            Stage::Dense { layer, token } => self.dense(layer, token),
-            Stage::Routes { layer, token } => self.routes(layer, token, trace),
+            Stage::Dense { layer, token } => self.dense(layer, token, turn),
+            Stage::Routes { layer, token } => self.routes(layer, token, trace, turn),
             Stage::Expert {
                 layer,
                 expert,
                 token,
-            } => self.expert(layer, expert, token)?,
-            Stage::EndOfLayer { layer } => self.end_of_layer(layer, trace),
+            } => self.expert(layer, expert, token, turn)?,
+            Stage::EndOfLayer { layer } => self.end_of_layer(layer, trace, turn),
             Stage::BlockRoute
             | Stage::BlockKeysValues { .. }
             | Stage::BlockAttention { .. }
@@ -159,14 +177,21 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
                 Stage::Done
             }
             Stage::BlockRoute => self.block_route(trace),
-            Stage::BlockKeysValues { rank, token } => self.block_keys_values(rank, token)?,
-            Stage::BlockAttention { rank, token } => self.block_attention(rank, token)?,
-            Stage::BlockFeedForward { rank, token } => self.block_feed_forward(rank, token)?,
-            Stage::EndOfBlock => self.end_of_block(trace),
-            Stage::FinalNorm => self.final_norm(),
-            Stage::Cross { layer, token } => self.cross(layer, token),
+            Stage::BlockKeysValues { rank, token } => self.block_keys_values(rank, token, turn)?,
+            Stage::BlockAttention { rank, token } => self.block_attention(rank, token, turn)?,
+            Stage::BlockFeedForward { rank, token } => {
+                self.block_feed_forward(rank, token, turn)?
+            }
+            Stage::EndOfBlock => self.end_of_block(trace, turn),
+            Stage::FinalNorm => self.final_norm(turn),
+            Stage::Cross { layer, token } => self.cross(layer, token, turn),
             Stage::Done => Stage::Done,
         };
+        self.place = turn.place();
+        if turn.is_stopped() {
+            return Ok(Progress::Pending);
+        }
+        self.stage = next;
         Ok(if self.stage == Stage::Done {
             Progress::Ready
         } else {
@@ -203,7 +228,12 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
 
     /// Tokens of the tile that begins at `token`, and where the next one begins.
     fn tile_of(&self, token: usize) -> (usize, Option<usize>) {
-        let count = self.tile_rows().min(self.len.saturating_sub(token));
+        self.tile_with(self.tile_rows(), token)
+    }
+
+    /// The same with tiles of so many rows.
+    fn tile_with(&self, rows: usize, token: usize) -> (usize, Option<usize>) {
+        let count = rows.min(self.len.saturating_sub(token));
         let next = token.saturating_add(count);
         (count, (next < self.len && count > 0).then_some(next))
     }
@@ -215,6 +245,39 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
             .shape()
             .tile
             .min(self.session.limits.source as usize)
+    }
+
+    /// The same of attention's.
+    fn attention_rows(&self) -> usize {
+        let rows = self.session.model.shape().attention_tile();
+        rows.min(self.session.limits.source as usize)
+    }
+
+    #[inline(never)]
+    fn embed(&mut self, turn: &mut Turn) -> Stage {
+        let (len, d_model) = (self.len, self.session.model.shape().d_model.max(1));
+        let kind = self.session.norm_kind();
+        let embedding = Embedding::new(&self.session.model, Stack::Encoder, kind);
+        let Regions { states, .. } = self.session.encode_regions(false);
+        let some = turn.take(len, d_model.saturating_mul(EMBED), 1);
+        let rows =
+            states.get_mut(some.start.saturating_mul(d_model)..some.end.saturating_mul(d_model));
+        let rows = rows.unwrap_or_default();
+        let set = |row: usize, state: &mut [f32]| {
+            let id = state.first().map_or(0, |first| first.to_bits());
+            embedding.row(id, some.start.saturating_add(row), state);
+        };
+        #[cfg(feature = "threads")]
+        {
+            /// What a value costs, in multiplications: bytes of a row lie far apart.
+            const VALUE: usize = 512;
+            pool::each_row(rows, d_model, d_model.saturating_mul(VALUE), &set);
+        }
+        #[cfg(not(feature = "threads"))]
+        for (row, state) in rows.chunks_exact_mut(d_model).enumerate() {
+            set(row, state);
+        }
+        Stage::Layer { layer: 0 }
     }
 
     /// What a layer begins with. In parallel layers the feed-forward comes first: it starts from
@@ -250,17 +313,18 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         }
     }
 
-    fn end_of_layer(&mut self, layer: u32, trace: &mut impl RouteTrace) -> Stage {
+    fn end_of_layer(&mut self, layer: u32, trace: &mut impl RouteTrace, turn: &mut Turn) -> Stage {
         let record = self.session.model.palm().layer(layer);
         if self.session.model.shape().is_aside(&record) {
-            let len = self.len_of_states();
-            let Regions { aside, states, .. } = self.session.encode_regions(true);
-            add(states.get_mut(..len).unwrap_or_default(), aside);
+            self.add_aside(turn);
         }
         // A mixture's rows are complete only now; a dense block's were normalized by tile.
         if record.ff_kind == FeedForwardKind::Mixture {
             let post = self.after(record.ff_norm);
-            self.normalize(post);
+            self.normalize(post, turn);
+        }
+        if turn.is_stopped() {
+            return Stage::EndOfLayer { layer };
         }
         trace.layer(Stack::Encoder, layer as usize, self.states());
         let shape = self.session.model.shape();
@@ -274,25 +338,42 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         }
     }
 
-    fn final_norm(&mut self) -> Stage {
+    /// Adds the sums of experts to the stream.
+    fn add_aside(&mut self, turn: &mut Turn) {
+        let (len, d_model) = (self.len, self.session.model.shape().d_model);
+        let some = turn.take(len, d_model.saturating_mul(ADD), 1);
+        let some = some.start.saturating_mul(d_model)..some.end.saturating_mul(d_model);
+        let Regions { aside, states, .. } = self.session.encode_regions(true);
+        if let (Some(states), Some(aside)) = (states.get_mut(some.clone()), aside.get(some)) {
+            add(states, aside);
+        }
+    }
+
+    fn final_norm(&mut self, turn: &mut Turn) -> Stage {
         let index = self.session.model.palm().header().roles.encoder_final_norm;
-        self.normalize(self.session.norm(index));
+        self.normalize(self.session.norm(index), turn);
         Stage::Cross { layer: 0, token: 0 }
     }
 
-    fn normalize(&mut self, norm: Option<(NormKind, NormWeights<'m>)>) {
+    fn normalize(&mut self, norm: Option<(NormKind, NormWeights<'m>)>, turn: &mut Turn) {
         let (len, d_model) = (self.len, self.session.model.shape().d_model);
         let Regions { states, .. } = self.session.encode_regions(false);
-        normalize(states, d_model, len, norm);
+        normalize(states, d_model, len, norm, turn);
     }
 
     /// Normalizes the states of some tokens after a sublayer's residual sum, if this model does so.
     #[inline(never)]
-    fn normalize_rows(&mut self, index: u16, token: usize, count: usize) {
+    fn normalize_rows(&mut self, index: u16, token: usize, count: usize, turn: &mut Turn) {
         let post = self.after(index);
         let d_model = self.session.model.shape().d_model;
         let Regions { states, .. } = self.session.encode_regions(false);
-        normalize(rows_from(states, token, d_model), d_model, count, post);
+        normalize(
+            rows_from(states, token, d_model),
+            d_model,
+            count,
+            post,
+            turn,
+        );
     }
 
     /// Values of the states of the tokens that there are.
@@ -347,17 +428,21 @@ impl<'r> Regions<'r> {
 }
 
 impl<'m, S: WeightSource> Session<'m, '_, S> {
-    /// The states of a source's tokens. By itself, so that what follows does not pay for its stack.
+    /// Puts the ids of a source where the stages look for them. By itself, so that what follows does
+    /// not pay for its stack.
     #[inline(never)]
-    fn embed(&mut self, source: &[u32]) {
-        let embedding = Embedding::new(&self.model, Stack::Encoder, self.norm_kind());
+    fn place(&mut self, source: &[u32]) {
         let d_model = self.model.shape().d_model.max(1);
         let Regions { ids, states, .. } = self.encode_regions(false);
         for (to, id) in ids.iter_mut().zip(source) {
             *to = *id;
         }
-        for (position, (row, id)) in states.chunks_exact_mut(d_model).zip(source).enumerate() {
-            embedding.row(*id, position, row);
+        // Where it is not kept for routes, each id is where its state will be.
+        let states: &mut [u32] = bytemuck::cast_slice_mut(states);
+        for (row, id) in states.chunks_exact_mut(d_model).zip(source) {
+            if let Some(first) = row.first_mut() {
+                *first = *id;
+            }
         }
     }
 

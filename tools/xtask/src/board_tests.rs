@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use palmtop::Limits;
+use palmtop::format::crc32;
 
 use crate::bench;
 use crate::boards::Board;
@@ -23,10 +24,10 @@ use crate::workspace;
 const FIXTURES: [&str; 5] = ["switch", "t5", "bart", "nllb-moe-50", "palm-layers"];
 
 /// Words for the larger models.
-const WORDS: &str = include_str!("words.txt");
+pub const WORDS: &str = include_str!("words.txt");
 
 /// Longest source and target of the words.
-const WORD_LIMITS: Limits = Limits {
+pub const WORD_LIMITS: Limits = Limits {
     source: 32,
     target: 48,
     beams: 1,
@@ -109,17 +110,18 @@ pub fn layouts(board: Board, toolchain: &Toolchain) -> Result<String> {
 }
 
 /// Small models with odd shapes, int8 in the board's layout and f16: the host's ids, bits and arena
-/// bytes.
-pub fn tiny_models(board: Board, toolchain: &Toolchain) -> Result<String> {
+/// bytes. Besides the note, what is printed of each, for the golden output.
+pub fn tiny_models(board: Board, toolchain: &Toolchain) -> Result<(String, Vec<String>)> {
     let firmware = board.build(toolchain)?;
-    let mut stack = 0;
-    let mut steps = 0;
+    let (mut stack, mut steps, mut lines) = (0, 0, Vec::new());
     for fixture in FIXTURES {
         for weights in [Weights::Int8, Weights::F16] {
             let name = format!("{fixture}, {}", weights.name());
             let folder = workspace::root().join("tests/fixtures").join(fixture);
             let model = emulate::palm_file_for(&folder, weights, Some(board.layout_target()))?;
-            let report = tiny_model(board, &firmware, &model).with_context(|| name)?;
+            let (report, line) =
+                tiny_model(board, &firmware, &model).with_context(|| name.clone())?;
+            lines.push(format!("{name}: {line}"));
             stack = stack.max(report.stack_bytes);
             steps += report
                 .runs
@@ -129,13 +131,11 @@ pub fn tiny_models(board: Board, toolchain: &Toolchain) -> Result<String> {
         }
     }
     budget::hold_stack(board, stack)?;
-    Ok(format!(
-        "{steps} steps equal, stack {} bytes",
-        grouped(stack)
-    ))
+    let note = format!("{steps} steps equal, stack {} bytes", grouped(stack));
+    Ok((note, lines))
 }
 
-fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<Report> {
+fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<(Report, String)> {
     let host = Host::open(path)?;
     let model = host.model()?;
     let header = model.palm().header();
@@ -170,7 +170,9 @@ fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<Report> {
     request
         .inputs
         .extend(sources.iter().map(|source| input(source, None)));
-    let mut report = compare(board, firmware, path, &request, &expected)?;
+    let patience = limit(request.inputs.len());
+    let (mut report, logits) = emulate::start(board, firmware, path, &request, patience)?;
+    check(&report, &logits, &request, &expected)?;
     let generated = report.runs.split_off(expected.len());
     if generated.len() != sources.len() {
         bail!("{} sources gave {} outputs", sources.len(), generated.len());
@@ -188,7 +190,14 @@ fn tiny_model(board: Board, firmware: &Path, path: &Path) -> Result<Report> {
     if report.arena_bytes != arena {
         bail!("arena of {} bytes, on the host {arena}", report.arena_bytes);
     }
-    Ok(report)
+    let answers = generated.iter().map(|run| format!("{:?}", run.tokens));
+    let answers: Vec<String> = answers.collect();
+    let line = format!(
+        "arena {arena}, logits {:08x}, answers {}",
+        crc32(&logits),
+        answers.join(" ")
+    );
+    Ok((report, line))
 }
 
 /// Words through the shipped model: the host's bits.
@@ -222,24 +231,7 @@ fn compare_texts(
     limits: Limits,
 ) -> Result<String> {
     let firmware = board.build(toolchain)?;
-    let host = Host::open(path)?;
-    let mut request = Request {
-        source: limits.source,
-        target: limits.target,
-        ..Request::default()
-    };
-    let mut expected = Vec::new();
-    for text in texts {
-        let source = host.ids(text, limits.source)?;
-        let wanted = host.greedy_logits(&source, limits)?;
-        let forced = Some(wanted.fed.clone());
-        request.inputs.push(Input {
-            source: Source::Text((*text).to_owned()),
-            forced,
-            logits: true,
-        });
-        expected.push(wanted);
-    }
+    let (request, expected) = texts_request(path, texts, limits)?;
     let report = compare(board, &firmware, path, &request, &expected)?;
     let steps: usize = report.runs.iter().map(|run| run.tokens.len()).sum();
     let runs = report.runs.len().max(1) as u64;
@@ -263,6 +255,33 @@ fn compare_texts(
     ))
 }
 
+/// What asks for the logits of texts along the host's own output, and those of the host.
+pub fn texts_request(
+    path: &Path,
+    texts: &[&str],
+    limits: Limits,
+) -> Result<(Request, Vec<Expected>)> {
+    let host = Host::open(path)?;
+    let mut request = Request {
+        source: limits.source,
+        target: limits.target,
+        ..Request::default()
+    };
+    let mut expected = Vec::new();
+    for text in texts {
+        let source = host.ids(text, limits.source)?;
+        let wanted = host.greedy_logits(&source, limits)?;
+        let forced = Some(wanted.fed.clone());
+        request.inputs.push(Input {
+            source: Source::Text((*text).to_owned()),
+            forced,
+            logits: true,
+        });
+        expected.push(wanted);
+    }
+    Ok((request, expected))
+}
+
 /// Runs a request and compares tokens and logits of its first inputs, whose ids are forced, bit for
 /// bit.
 pub fn compare(
@@ -274,6 +293,17 @@ pub fn compare(
 ) -> Result<Report> {
     let patience = limit(request.inputs.len());
     let (report, logits) = emulate::start(board, firmware, model, request, patience)?;
+    check(&report, &logits, request, expected)?;
+    Ok(report)
+}
+
+/// Compares what came of a request, as [`compare`] does.
+pub fn check(
+    report: &Report,
+    logits: &[u8],
+    request: &Request,
+    expected: &[Expected],
+) -> Result<()> {
     if request.self_test && report.self_test != Some(true) {
         bail!("the golden self-test was not reported as passed");
     }
@@ -284,7 +314,7 @@ pub fn compare(
             report.runs.len()
         );
     }
-    let mut rest = logits.as_slice();
+    let mut rest = logits;
     for (run, wanted) in report.runs.iter().zip(expected) {
         let (got, more) = rest.split_at(wanted.logits.len().min(rest.len()));
         rest = more;
@@ -322,7 +352,7 @@ pub fn compare(
     if !rest.is_empty() {
         bail!("{} bytes of logits are too many", rest.len());
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Bad models and bad requests: each is refused with a word about what is wrong.

@@ -153,18 +153,33 @@ impl Board {
 
     /// As [`Board::build`], of the firmware that reads experts on demand.
     pub fn build_paged(self, toolchain: &Toolchain) -> Result<PathBuf> {
-        self.build_variant(toolchain, "paged")
+        self.build_variant(toolchain, &["paged"])
     }
 
     /// As [`Board::build`], of the firmware that has no model but the kernels by themselves.
     pub fn build_kernels(self, toolchain: &Toolchain) -> Result<PathBuf> {
-        self.build_variant(toolchain, "kernels")
+        self.build_variant(toolchain, &["kernels"])
     }
 
-    /// The firmware with a feature, beside the other one, which cargo would put into its place.
-    fn build_variant(self, toolchain: &Toolchain, feature: &str) -> Result<PathBuf> {
-        let built = self.build_with(toolchain, &[&format!("palmtop-firmware/{feature}")], &[])?;
-        let variant = built.with_file_name(format!("{}-{feature}", self.folder()));
+    /// As [`Board::build`], of the firmware that works in bounded units, mapped or paged.
+    pub fn build_units(self, toolchain: &Toolchain, paged: bool) -> Result<PathBuf> {
+        let features: &[&str] = if paged {
+            &["units", "paged"]
+        } else {
+            &["units"]
+        };
+        self.build_variant(toolchain, features)
+    }
+
+    /// The firmware with features, beside the other one, which cargo would put into its place.
+    fn build_variant(self, toolchain: &Toolchain, features: &[&str]) -> Result<PathBuf> {
+        let named = features
+            .iter()
+            .map(|name| format!("palmtop-firmware/{name}"));
+        let named: Vec<String> = named.collect();
+        let names: Vec<&str> = named.iter().map(String::as_str).collect();
+        let built = self.build_with(toolchain, &names, &[])?;
+        let variant = built.with_file_name(format!("{}-{}", self.folder(), features.join("-")));
         fs::copy(&built, &variant)?;
         Ok(variant)
     }

@@ -15,13 +15,14 @@ use palmtop::format::Palm;
 use crate::boards::{Board, loader};
 use crate::process::{capture, host_cargo};
 use crate::report::{Reads, Report};
-use crate::{toolchain, workspace};
+use crate::{every_board, toolchain, workspace};
 
 /// Options of `emulate`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The board.
-    board: Board,
+    /// The board: m0, m3, m4f, m7, m33, m55 or rv32; or all, in turn, with a table.
+    #[arg(value_parser = boards_named)]
+    board: Boards,
     /// A .palm file, or a checkpoint folder to be converted first.
     model: PathBuf,
     /// The texts, one run each.
@@ -65,6 +66,22 @@ pub struct Args {
     timeout: u64,
 }
 
+/// One board, or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boards {
+    /// This one.
+    One(Board),
+    /// Each in turn.
+    All,
+}
+
+fn boards_named(name: &str) -> Result<Boards, String> {
+    match name {
+        "all" => Ok(Boards::All),
+        name => Board::from_str(name, false).map(Boards::One),
+    }
+}
+
 /// What to run on a board.
 #[derive(Default)]
 pub struct Request {
@@ -80,6 +97,8 @@ pub struct Request {
     pub self_test: bool,
     /// Slots of the firmware that reads experts on demand; `None` for the other one.
     pub slots: Option<u32>,
+    /// Multiply-accumulates of a unit of the firmware with bounded ones; `None` for the other one.
+    pub unit: Option<u32>,
 }
 
 /// One input.
@@ -93,6 +112,7 @@ pub struct Input {
 }
 
 /// What to encode.
+#[derive(Clone)]
 pub enum Source {
     /// Text, for the model's tokenizer.
     Text(String),
@@ -106,6 +126,9 @@ impl Request {
         let mut lines = format!("limits {} {}\n", self.source, self.target);
         if let Some(slots) = self.slots {
             lines += &format!("slots {slots}\n");
+        }
+        if let Some(unit) = self.unit {
+            lines += &format!("unit {unit}\n");
         }
         if let Some(most) = self.max_tokens {
             lines += &format!("max {most}\n");
@@ -161,15 +184,32 @@ pub fn run(args: &Args) -> Result<()> {
         max_tokens: args.max_tokens,
         self_test: args.self_test,
         slots: args.slots,
+        unit: None,
     };
     let toolchain = toolchain::find()?;
-    let firmware = match args.slots {
-        Some(_) => args.board.build_paged(&toolchain)?,
-        None => args.board.build(&toolchain)?,
-    };
-    let model = palm_file_for(&args.model, args.weights, Some(args.board.layout_target()))?;
     let limit = Duration::from_secs(args.timeout);
-    let (report, logits) = start(args.board, &firmware, &model, &request, limit)?;
+    let board = match args.board {
+        Boards::One(board) => board,
+        Boards::All => {
+            if forced.is_some() || logits {
+                bail!("--force and --logits are for one board");
+            }
+            let all = every_board::Args {
+                model: &args.model,
+                weights: args.weights,
+                request,
+                limit,
+                json: args.json,
+            };
+            return every_board::run(&toolchain, &all);
+        }
+    };
+    let firmware = match args.slots {
+        Some(_) => board.build_paged(&toolchain)?,
+        None => board.build(&toolchain)?,
+    };
+    let model = palm_file_for(&args.model, args.weights, Some(board.layout_target()))?;
+    let (report, logits) = start(board, &firmware, &model, &request, limit)?;
     if let Some(path) = &args.logits {
         fs::write(path, logits).with_context(|| path.display().to_string())?;
     }

@@ -10,9 +10,13 @@ mod board_tests;
 mod boards;
 mod budget;
 mod c_example;
+mod defmt_log;
 mod elf;
 mod emulate;
+mod every_board;
 mod experts;
+mod g2p_alone;
+mod golden;
 mod hardware;
 mod host;
 mod instructions;
@@ -33,6 +37,7 @@ mod test;
 mod toolchain;
 mod watch;
 mod workspace;
+mod yields;
 
 use std::process::ExitCode;
 
@@ -61,6 +66,8 @@ enum Task {
     Bench(bench::Bench),
     /// Count instructions per token with 4 and with 128 experts on an emulated board.
     Experts(experts::Args),
+    /// Count instructions between two yields of a cooperative task that works in bounded units.
+    Yields(yields::Args),
     /// Build a board's firmware and print where it is.
     Firmware(boards::FirmwareArgs),
     /// Build firmware for boards that one can buy, with the model, and print what of their memory it takes.
@@ -69,6 +76,8 @@ enum Task {
     Instructions(instructions::Args),
     /// Build the example in C for the emulated M4F and pronounce words with it.
     C(c_example::Args),
+    /// Run texts on the emulated M4F that logs with defmt, and print its log.
+    Defmt(defmt_log::Args),
     /// Flash of the any-model firmware by crate or module, and what the library's features take.
     Size(size::Args),
 }
@@ -81,10 +90,12 @@ fn main() -> ExitCode {
         Task::Bits(args) => board_tests::run(&args),
         Task::Bench(bench) => bench::run(&bench),
         Task::Experts(args) => experts::run(&args),
+        Task::Yields(args) => yields::run(&args),
         Task::Firmware(args) => boards::firmware(&args),
         Task::Boards(args) => hardware::run(&args),
         Task::Instructions(args) => instructions::run(&args),
         Task::C(args) => c_example::run(&args),
+        Task::Defmt(args) => defmt_log::run(&args),
         Task::Size(args) => size::run(&args),
     };
     match result {

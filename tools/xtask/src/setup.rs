@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::arm64;
+use crate::defmt_log;
 use crate::process;
 use crate::toolchain::{self, TARGETS};
 
@@ -25,8 +26,15 @@ pub const C_COMPILER: (&str, &str) = ("arm-none-eabi-gcc", "gcc-arm-none-eabi");
 /// Debian's packages with which `core` can be built from source.
 const SOURCE_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 
-/// The linker with which an overflow of the stack is a fault on the boards that one can buy.
-const FLIP_LINK: &str = "flip-link";
+/// Programs that cargo installs, and what is not done without them: the linker with which an overflow of
+/// the stack is a fault on the boards that one can buy, and the decoder of defmt's logs.
+const CARGO_PROGRAMS: [(&str, &str); 2] = [
+    ("flip-link", "boards will be linked without it"),
+    (
+        defmt_log::DECODER,
+        "the log of the board that logs with defmt cannot be read",
+    ),
+];
 
 /// Browsers in which the page of `palmtop report` is tested, and Debian's packages for one.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -72,8 +80,10 @@ pub fn run(args: &Args) -> Result<()> {
     if !wanted.is_empty() && !args.check {
         install(&wanted);
     }
-    if !process::on_path(FLIP_LINK) && !args.check {
-        install_flip_link();
+    for (program, _) in CARGO_PROGRAMS {
+        if !process::on_path(program) && !args.check {
+            install_by_cargo(program);
+        }
     }
     report()
 }
@@ -114,11 +124,13 @@ fn report() -> Result<()> {
             arm64::EMULATOR.1
         ),
     }
-    match process::on_path(FLIP_LINK) {
-        true => println!("linker   {FLIP_LINK}"),
-        false => println!(
-            "linker   no {FLIP_LINK}: boards will be linked without it. `cargo install {FLIP_LINK}`"
-        ),
+    for (program, without) in CARGO_PROGRAMS {
+        match process::on_path(program) {
+            true => println!("cargo    {program}"),
+            false => {
+                println!("cargo    no {program}: {without}. `cargo install --locked {program}`")
+            }
+        }
     }
     if process::runs(C_COMPILER.0) {
         println!("C        {}", C_COMPILER.0);
@@ -179,12 +191,12 @@ fn rustup(limit: Duration, targets: &[&str]) -> bool {
     }
 }
 
-/// Builds flip-link from crates.io; boards link without it too.
-fn install_flip_link() {
-    println!("cargo install {FLIP_LINK}");
+/// Builds a program from crates.io.
+fn install_by_cargo(program: &str) {
+    println!("cargo install {program}");
     let mut command = process::host_cargo();
-    command.args(["install", "--locked", "--quiet", FLIP_LINK]);
-    match process::capture(&mut command, Duration::from_secs(300)) {
+    command.args(["install", "--locked", "--quiet", program]);
+    match process::capture(&mut command, Duration::from_secs(600)) {
         Ok(output) if output.status.success() => {}
         Ok(output) => println!("  cargo could not: {}", output.tail(1)),
         Err(error) => println!("  {error:#}"),

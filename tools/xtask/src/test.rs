@@ -12,12 +12,16 @@ use crate::emulate::{self, grouped};
 use crate::process::{self, Output};
 use crate::toolchain::{self, TARGETS, Toolchain};
 use crate::{
-    arm64, board_tests, budget, c_example, experts, hardware, kernels, loads, new_tests,
-    paged_tests, panic_free, setup, size, size_features, workspace,
+    arm64, board_tests, budget, c_example, defmt_log, experts, g2p_alone, golden, hardware,
+    kernels, loads, new_tests, paged_tests, panic_free, setup, size, size_features, workspace,
+    yields,
 };
 
 /// Longest that one step may take.
 const LIMIT: Duration = Duration::from_secs(1500);
+
+/// Words for which instructions between yields are counted; `cargo xtask yields` counts 100.
+const YIELD_WORDS: usize = 3;
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -40,6 +44,9 @@ pub struct Args {
     /// Whose turn it is: a number, modulo the boards. As many as there are commits if absent.
     #[arg(long)]
     turn: Option<usize>,
+    /// Write the golden outputs of the emulated boards anew, where the bits are the host's.
+    #[arg(long)]
+    overwrite: bool,
     /// Only the steps whose names contain this.
     #[arg(long)]
     only: Option<String>,
@@ -101,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.skip_boards {
         steps.step("kernels on 64-bit Arm", arm64::test);
         let toolchain = toolchain::find()?;
-        boards(&mut steps, &toolchain, args.words);
+        boards(&mut steps, &toolchain, args);
         expert_steps(&mut steps, &toolchain);
         projects(&mut steps, &toolchain, args);
         products(&mut steps, &toolchain, args)?;
@@ -214,7 +221,8 @@ fn number_before(line: &str, what: &str) -> Option<usize> {
     line[..line.find(what)?].rsplit(' ').next()?.parse().ok()
 }
 
-fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
+fn boards(steps: &mut Steps, toolchain: &Toolchain, args: &Args) {
+    let words = args.words;
     for target in TARGETS {
         steps.step(&format!("core for {target}"), || {
             let folder = workspace::root().join("boards");
@@ -258,7 +266,7 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
     }
     for board in Board::ALL {
         steps.step(&format!("tiny models on {}", board.name()), || {
-            board_tests::tiny_models(board, toolchain)
+            golden::check(board, toolchain, args.overwrite)
         });
     }
     for board in [Board::M0, Board::M3, Board::M4f, Board::M55] {
@@ -277,6 +285,18 @@ fn boards(steps: &mut Steps, toolchain: &Toolchain, words: usize) {
             || board_tests::same_bits(board, toolchain, words),
         );
     }
+    for board in g2p_alone::BOARDS {
+        steps.step(
+            &format!("g2p alone on {}: the host's bits", board.name()),
+            || g2p_alone::check(board, toolchain, 2),
+        );
+    }
+    steps.step("defmt on m4f: the host's bits", || {
+        defmt_log::check(toolchain, args.overwrite)
+    });
+    steps.step("bounded units on m4f: yields", || {
+        yields::check(Board::M4f, toolchain, YIELD_WORDS)
+    });
     steps.step("header for C and C++", c_example::header);
     steps.step("from C on m4f: the host's bits", || {
         c_example::same_bits(toolchain, words)

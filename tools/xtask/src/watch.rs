@@ -12,6 +12,7 @@ use crate::boards::Board;
 use crate::emulate::{self, Request};
 use crate::host::Host;
 use crate::process::capture;
+use crate::report::Report;
 use crate::{elf, workspace};
 
 /// The function whose call ends a phase: before and after each encoding, and after each decoder
@@ -77,6 +78,17 @@ pub fn run(
     request: &Request,
     watched: &Watched,
 ) -> Result<Vec<Phase>> {
+    Ok(run_all(board, firmware, model, request, watched)?.0)
+}
+
+/// As [`run`], with the report and the raw logits.
+pub fn run_all(
+    board: Board,
+    firmware: &Path,
+    model: &Path,
+    request: &Request,
+    watched: &Watched,
+) -> Result<(Vec<Phase>, Report, Vec<u8>)> {
     let program = fs::read(firmware).with_context(|| firmware.display().to_string())?;
     let address = |parts: &[&str]| {
         let found = elf::symbol(&program, |name| {
@@ -114,14 +126,14 @@ pub fn run(
         }
         Watched::Function(parts) => argument += &format!(",function={:#x}", address(parts)?),
     }
-    let (arguments, limit) = (["-plugin".to_owned(), argument], Duration::from_secs(900));
+    let (arguments, limit) = (["-plugin".to_owned(), argument], Duration::from_secs(1800));
     let result = emulate::start_with(board, firmware, model, request, limit, &arguments);
     let text = fs::read_to_string(&out).unwrap_or_default();
     for file in [&regions, &kinds, &out] {
         let _ = fs::remove_file(file);
     }
-    result.context("with QEMU's plugin that watches the run")?;
-    parse(&text, experts as usize)
+    let (report, logits) = result.context("with QEMU's plugin that watches the run")?;
+    Ok((parse(&text, experts as usize)?, report, logits))
 }
 
 /// Builds the plugin and returns its path.
