@@ -11,8 +11,24 @@ use super::{float, integer};
 #[inline]
 pub(crate) fn quantize(x: &[f32], q: &mut [i8]) -> Affine {
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    if let Some(affine) = x86::quantize(x, q) {
-        return affine;
+    {
+        let (mut scales, mut zeros) = ([0.0], [0]);
+        let source = super::product::Source {
+            values: x,
+            width: x.len(),
+            picks: None,
+        };
+        let mut target = x86::Target {
+            pitch: q.len(),
+            len: q.len(),
+            bytes: &mut *q,
+            scales: &mut scales,
+            zeros: &mut zeros,
+        };
+        if x86::quantize(source, None, 1, &mut target) {
+            let ([scale], [zero]) = (scales, zeros);
+            return Affine { scale, zero };
+        }
     }
     integer::quantize(x, q)
 }
@@ -35,8 +51,15 @@ pub(crate) fn quantize_vectors(x: &[f32], width: usize, q: &mut [i8], scales: &m
 #[inline]
 pub(crate) fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    if x86::rms_norm(x, gain, eps) {
-        return;
+    {
+        let norm = x86::Norm {
+            gain,
+            bias: None,
+            eps,
+        };
+        if x86::normalize(x, x.len(), norm) {
+            return;
+        }
     }
     float::rms_norm(x, gain, eps);
 }
@@ -45,8 +68,15 @@ pub(crate) fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
 #[inline]
 pub(crate) fn layer_norm(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) {
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    if x86::layer_norm(x, gain, bias, eps) {
-        return;
+    {
+        let norm = x86::Norm {
+            gain,
+            bias: Some(bias),
+            eps,
+        };
+        if x86::normalize(x, x.len(), norm) {
+            return;
+        }
     }
     float::layer_norm(x, gain, bias, eps);
 }

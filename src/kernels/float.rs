@@ -3,6 +3,7 @@
 use super::integer::BATCH;
 use super::math;
 use super::single::Single;
+use super::soft;
 
 /// Lanes of every float reduction.
 pub const LANES: usize = 8;
@@ -121,15 +122,21 @@ fn dot_by<B: Copy>(a: &[f32], b: &[B], f: impl Fn(B) -> f32) -> f32 {
 /// Adds aᵢ·f(bᵢ) to lane i mod 8.
 #[inline(always)]
 fn add_products<B: Copy>(lanes: &mut [f32; LANES], a: &[f32], b: &[B], f: impl Fn(B) -> f32) {
+    let add = |((lane, x), y): ((&mut f32, &f32), &B)| {
+        *lane = Single(*lane).plus(Single(*x).times(Single(f(*y)))).0;
+    };
+    if soft::USED {
+        // One loop, as each operation is many instructions.
+        for (x, y) in a.chunks(LANES).zip(b.chunks(LANES)) {
+            lanes.iter_mut().zip(x).zip(y).for_each(add);
+        }
+        return;
+    }
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (x, y) in a.iter().zip(b) {
-        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-            *lane = Single(*lane).plus(Single(*x).times(Single(f(*y)))).0;
-        }
+        lanes.iter_mut().zip(x).zip(y).for_each(add);
     }
-    for ((lane, x), y) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane = Single(*lane).plus(Single(*x).times(Single(f(*y)))).0;
-    }
+    lanes.iter_mut().zip(a_rest).zip(b_rest).for_each(add);
 }
 
 /// The f32 that the bits of a finite half-precision number stand for, exactly.
@@ -148,15 +155,18 @@ pub fn widen(bits: u16) -> f32 {
 #[inline(always)]
 pub(crate) fn sum_by(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
+    let add = |(lane, x): (&mut f32, &f32)| *lane = Single(*lane).plus(Single(f(*x))).0;
+    if soft::USED {
+        for chunk in x.chunks(LANES) {
+            lanes.iter_mut().zip(chunk).for_each(add);
+        }
+        return tree(lanes);
+    }
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane = Single(*lane).plus(Single(f(*x))).0;
-        }
+        lanes.iter_mut().zip(chunk).for_each(add);
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane = Single(*lane).plus(Single(f(*x))).0;
-    }
+    lanes.iter_mut().zip(rest).for_each(add);
     tree(lanes)
 }
 

@@ -35,13 +35,47 @@ pub fn portable_dot(a: &[i8], b: &[i8]) -> i32 {
     sum.wrapping_add(a_rest.iter().zip(b_rest).map(product).sum())
 }
 
+/// `sums[j]` = Σ pₖ·vₖⱼ, where vₖ begins at `values[k · pitch]`; exact for up to 512 weights of
+/// 15 bits and values within ±127.
+pub fn weighted_sums(weights: &[i16], values: &[i8], pitch: usize, sums: &mut [i32]) {
+    #[cfg(any(kernels = "dsp", kernels = "mve"))]
+    weighted_by_block(weights, values, pitch, sums);
+    #[cfg(not(any(kernels = "dsp", kernels = "mve")))]
+    portable_weighted_sums(weights, values, pitch, sums);
+}
+
+/// [`weighted_sums`] as far as there are kernels for it, and the rest.
+#[cfg(any(kernels = "dsp", kernels = "mve"))]
+#[inline(never)]
+fn weighted_by_block(weights: &[i16], values: &[i8], pitch: usize, sums: &mut [i32]) {
+    use super::arm::weighted::{COLUMNS, block};
+    for (index, sums) in sums.chunks_mut(COLUMNS).enumerate() {
+        let values = values.get(index.saturating_mul(COLUMNS)..);
+        let values = values.unwrap_or_default();
+        let done = match sums.first_chunk_mut() {
+            Some(sums) => block(weights, values, pitch, sums),
+            None => 0,
+        };
+        if done == 0 {
+            portable_weighted_sums(weights, values, pitch, sums);
+            continue;
+        }
+        let rest = weights.get(done..).unwrap_or_default();
+        for (index, p) in (done..).zip(rest) {
+            let row = values.get(index.saturating_mul(pitch)..);
+            for (sum, v) in sums.iter_mut().zip(row.unwrap_or_default()) {
+                *sum = sum.wrapping_add(i32::from(*p).wrapping_mul(i32::from(*v)));
+            }
+        }
+    }
+}
+
 /// Columns of values that are summed at once, in registers.
 const BLOCK: usize = if cfg!(target_arch = "arm") { 4 } else { 8 };
 
-/// `sums[j]` = Σ pₖ·vₖⱼ, where vₖ begins at `values[k · pitch]`; exact for up to 512 weights of
-/// 15 bits and values within ±127.
+/// [`weighted_sums`] on any target.
 #[inline(never)]
-pub fn weighted_sums(weights: &[i16], values: &[i8], pitch: usize, sums: &mut [i32]) {
+pub fn portable_weighted_sums(weights: &[i16], values: &[i8], pitch: usize, sums: &mut [i32]) {
     for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
         let mut values = values
             .get(block.saturating_mul(BLOCK)..)

@@ -138,6 +138,21 @@ impl<'m> Weights<'m> {
             let index = layout.index(row, col, stride);
             self.values.get(index).copied().unwrap_or(0)
         };
+        if cfg!(kernels = "v6m") {
+            // One loop for all layouts: little flash, and only models for other cores need it.
+            for (out, col) in out.iter_mut().zip(first..) {
+                let before = match layout {
+                    Layout::Lanes4 if col % 2 == 1 => at(col.saturating_sub(1)),
+                    Layout::Words16 | Layout::Bytes4 => {
+                        *out = at(col) ^ i8::MIN;
+                        continue;
+                    }
+                    _ => 0,
+                };
+                *out = at(col).wrapping_add(i8::from(before < 0));
+            }
+            return;
+        }
         match layout {
             Layout::Rows => {
                 let start = layout.index(row, first, stride);

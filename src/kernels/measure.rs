@@ -48,7 +48,7 @@ impl Linear<'_> {
                 op: Op::Store,
                 gated: None,
             };
-            if x86::product(&matrix, 0..rows, &x, tokens, &mut output) {
+            if x86::product(&matrix, 0..rows, &x, tokens, false, &mut output) {
                 return true;
             }
         }

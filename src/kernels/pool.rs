@@ -123,6 +123,36 @@ pub(crate) fn run(parts: usize, part: &(dyn Fn(usize) + Sync)) {
     drop(closing);
 }
 
+/// Calls `set` with each whole row of `width` values, and its index, several at a time where a row that
+/// costs as much as `cost` multiplications is worth it.
+pub(crate) fn each_row(
+    rows: &mut [f32],
+    width: usize,
+    cost: usize,
+    set: &(dyn Fn(usize, &mut [f32]) + Sync),
+) {
+    /// Memory of which threads write different rows.
+    struct Rows(*mut f32);
+    // SAFETY: parts have different rows.
+    unsafe impl Sync for Rows {}
+    impl Rows {
+        fn at(&self, value: usize) -> *mut f32 {
+            self.0.wrapping_add(value)
+        }
+    }
+    let width = width.max(1);
+    let count = rows.len() / width;
+    let rows = Rows(rows.as_mut_ptr());
+    let (parts, size) = cut(count, cost);
+    run(parts, &|part| {
+        for index in part * size..count.min((part + 1) * size) {
+            // SAFETY: the row is within the borrowed memory, and this part's alone.
+            let row = unsafe { core::slice::from_raw_parts_mut(rows.at(index * width), width) };
+            set(index, row);
+        }
+    });
+}
+
 /// Ends a job when it is dropped.
 struct Closing;
 
@@ -227,8 +257,9 @@ pub fn cut_finely() {
 /// Parts into which `units` units of work, of `cost` multiplications each, are worth cutting, and units
 /// of each: not so small that handing them out costs more than it gains.
 pub(crate) fn cut(units: usize, cost: usize) -> (usize, usize) {
-    /// Parts for each thread, so that one that is held up does fewer.
-    const PARTS: usize = 2;
+    /// Parts for each thread, so that one that is held up does fewer, and that a few units are shared
+    /// out evenly.
+    const PARTS: usize = 4;
     let worth = units.saturating_mul(cost) / LEAST.load(core::sync::atomic::Ordering::Relaxed);
     let threads = threads();
     let wanted = if threads > 1 { threads * PARTS } else { 1 };
@@ -310,16 +341,36 @@ mod tests {
     }
 
     #[test]
+    fn each_row_is_set_once() {
+        let _alone = ALONE.lock();
+        for threads in [1, 3] {
+            set_threads(threads);
+            for (count, width, cost) in [(0, 5, 1 << 20), (7, 5, 1 << 20), (400, 1, 1 << 10)] {
+                // A value is left over.
+                let mut values = std::vec![1.0; count * width + usize::from(width > 1)];
+                each_row(&mut values, width, cost, &|index, row| {
+                    row.iter_mut().for_each(|value| *value += index as f32);
+                });
+                for (at, value) in values.iter().enumerate() {
+                    let index = if at < count * width { at / width } else { 0 };
+                    assert_eq!(*value, 1.0 + index as f32);
+                }
+            }
+        }
+        set_threads(1);
+    }
+
+    #[test]
     fn work_is_cut_where_it_pays() {
         let _alone = ALONE.lock();
         set_threads(1);
         assert_eq!(cut(100, 1 << 20), (1, 100));
         set_threads(2);
-        assert_eq!(cut(100, 1 << 20), (4, 25));
+        assert_eq!(cut(100, 1 << 20), (8, 13));
         assert_eq!(cut(100, 1), (1, 100));
         assert_eq!(cut(1, 1 << 30), (1, 1));
         assert_eq!(cut(0, 1 << 20).0, 0);
-        assert_eq!(cut(5, 1 << 20), (3, 2));
+        assert_eq!(cut(5, 1 << 20), (5, 1));
         set_threads(1);
     }
 }

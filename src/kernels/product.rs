@@ -21,6 +21,28 @@ pub(crate) struct Quantized<'a> {
     pub zeros: &'a [i32],
 }
 
+/// Rows of floats to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub values: &'a [f32],
+    /// Values of a row.
+    pub width: usize,
+    /// Which rows, in which order; all from the first on if this is left out.
+    pub picks: Option<&'a [u32]>,
+}
+
+impl<'a> Source<'a> {
+    /// Row `index` of them, if it is there.
+    pub fn row(&self, index: usize) -> Option<&'a [f32]> {
+        let index = match self.picks {
+            Some(picks) => *picks.get(index)? as usize,
+            None => index,
+        };
+        let start = index.checked_mul(self.width)?;
+        self.values.get(start..start.checked_add(self.width)?)
+    }
+}
+
 /// What becomes of an output value y of token t, row r.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {

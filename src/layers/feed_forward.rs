@@ -73,12 +73,24 @@ impl<'p, 'm> FeedForward<'p, 'm> {
             let input = tile.input();
             self.region.apply(matrix, input, tokens, &mut output, turn);
         };
-        hidden(self.wi, Op::Store, wide, turn);
-        let some = turn.take(tokens, d_ff.saturating_mul(ACTIVATE), 1);
-        let some = some.start.saturating_mul(d_ff)..some.end.saturating_mul(d_ff);
-        if let Some(values) = wide.get_mut(some) {
-            let activation = Activation::from_code(self.activation);
-            fast::activate(activation.unwrap_or(Activation::Relu), values);
+        let activation = Activation::from_code(self.activation).unwrap_or(Activation::Relu);
+        let rectified = activation == Activation::Relu && turn.is_whole() && {
+            let mut output = Output {
+                rows: wide,
+                stride: d_ff,
+                op: Op::Store,
+                gated: None,
+            };
+            self.region
+                .apply_rectified(self.wi, tile.input(), tokens, &mut output)
+        };
+        if !rectified {
+            hidden(self.wi, Op::Store, wide, turn);
+            let some = turn.take(tokens, d_ff.saturating_mul(ACTIVATE), 1);
+            let some = some.start.saturating_mul(d_ff)..some.end.saturating_mul(d_ff);
+            if let Some(values) = wide.get_mut(some) {
+                fast::activate(activation, values);
+            }
         }
         if self.wi_linear != NONE16 {
             hidden(self.wi_linear, Op::Multiply, wide, turn);

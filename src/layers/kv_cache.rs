@@ -77,15 +77,15 @@ impl<'a> KvCache<'a> {
         }
     }
 
-    /// Stores a row of `heads · d_kv` values at `position`.
-    pub fn store(&mut self, side: KvSide, position: usize, row: &[f32]) {
+    /// Stores rows of `heads · d_kv` values from `position` on.
+    pub fn store(&mut self, side: KvSide, position: usize, rows: &[f32]) {
         let inner = self.heads.saturating_mul(self.d_kv);
         let start = position.saturating_mul(inner);
         match &mut self.values {
             KvValues::Float { k, v } => {
                 let values = if side == KvSide::Key { k } else { v };
                 if let Some(to) = values.get_mut(start..) {
-                    for (to, from) in to.iter_mut().zip(row) {
+                    for (to, from) in to.iter_mut().zip(rows) {
                         *to = *from;
                     }
                 }
@@ -104,7 +104,7 @@ impl<'a> KvCache<'a> {
                 let first = position.saturating_mul(self.heads);
                 if let (Some(to), Some(scales)) = (values.get_mut(start..), scales.get_mut(first..))
                 {
-                    fast::quantize_vectors(row, self.d_kv, to, scales);
+                    fast::quantize_vectors(rows, self.d_kv, to, scales);
                 }
             }
         }

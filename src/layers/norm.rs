@@ -19,4 +19,22 @@ impl NormKind {
             fast::rms_norm(row, weights.gain, self.eps);
         }
     }
+
+    /// Normalizes rows of `width` values in place.
+    pub fn apply_all(self, weights: &NormWeights<'_>, rows: &mut [f32], width: usize) {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        {
+            let norm = crate::kernels::x86::Norm {
+                gain: weights.gain,
+                bias: self.layer_norm.then_some(weights.bias),
+                eps: self.eps,
+            };
+            if crate::kernels::x86::normalize(rows, width, norm) {
+                return;
+            }
+        }
+        for row in rows.chunks_exact_mut(width.max(1)) {
+            self.apply(weights, row);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::norm::NormKind;
 use crate::format::TensorFormat;
 use crate::kernels::matmul::{Form, Rows};
+use crate::kernels::product::Source;
 use crate::kernels::{Layout, fast};
 use crate::tensor::arena::Carver;
 use crate::tensor::{Input, NormWeights, Quantized, Region};
@@ -140,14 +141,14 @@ impl<'a> Tile<'a> {
         }
     }
 
-    /// Sets row `token` to a normed row, where this machine does both at once; `scratch` has room for
-    /// the row.
-    pub fn set_normed(
+    /// Sets `count` rows from `first` on to those of `rows`, normalized if there is a norm, where this
+    /// machine has kernels for all of that at once; says whether it did.
+    pub fn set_all(
         &mut self,
-        _token: usize,
-        _row: &[f32],
-        _norm: (NormKind, &NormWeights<'_>),
-        _scratch: &mut [f32],
+        _first: usize,
+        _rows: Source<'_>,
+        _count: usize,
+        _norm: Option<(NormKind, &NormWeights<'_>)>,
     ) -> bool {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         if let Self::Quantized {
@@ -159,22 +160,26 @@ impl<'a> Tile<'a> {
             form: Form::Bytes,
         } = self
         {
-            let (kind, weights) = _norm;
-            let norm = crate::kernels::x86::Norm {
+            let norm = _norm.map(|(kind, weights)| crate::kernels::x86::Norm {
                 gain: weights.gain,
                 bias: kind.layer_norm.then_some(weights.bias),
                 eps: kind.eps,
-            };
-            *width = _row.len();
-            let count = padded(*width);
-            let start = _token.saturating_mul(count.saturating_mul(*room));
-            let to = rows.get_mut(start..start.saturating_add(count));
-            if let (Some(to), Some(scale), Some(zero)) =
-                (to, scales.get_mut(_token), zeros.get_mut(_token))
-                && let Some(affine) = crate::kernels::x86::norm_quantize(_row, norm, _scratch, to)
+            });
+            *width = _rows.width;
+            let len = padded(*width);
+            let pitch = len.saturating_mul(*room);
+            let bytes = rows.get_mut(_first.saturating_mul(pitch)..);
+            if let (Some(bytes), Some(scales), Some(zeros)) =
+                (bytes, scales.get_mut(_first..), zeros.get_mut(_first..))
             {
-                (*scale, *zero) = (affine.scale, affine.zero);
-                return true;
+                let mut target = crate::kernels::x86::Target {
+                    bytes,
+                    pitch,
+                    len,
+                    scales,
+                    zeros,
+                };
+                return crate::kernels::x86::quantize(_rows, norm, _count, &mut target);
             }
         }
         false
@@ -221,11 +226,18 @@ impl<'a> Tile<'a> {
             };
         }
         self.keep(width);
-        for token in tokens {
-            self.set(
-                token,
-                crate::tensor::part(values, token.saturating_mul(width), width),
-            );
+        let rows = Source {
+            values: values
+                .get(tokens.start.saturating_mul(width)..)
+                .unwrap_or_default(),
+            width,
+            picks: None,
+        };
+        if !tokens.is_empty() && !self.set_all(tokens.start, rows, tokens.len(), None) {
+            for token in tokens {
+                let row = crate::tensor::part(values, token.saturating_mul(width), width);
+                self.set(token, row);
+            }
         }
         self.input()
     }

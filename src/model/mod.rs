@@ -89,7 +89,9 @@ impl<'m> Model<'m> {
     }
 
     /// The same model with batches of so many token rows (at least 1) in the encoder, instead of the
-    /// file's. More rows need more RAM and read weights less often; results stay the same.
+    /// file's. More rows need more RAM and read weights less often; results stay the same. With more than
+    /// a file may ask for (16), as on hosts, attention has four times as many: its rows are narrower, and
+    /// whatever is done once for a batch is done less often.
     #[must_use]
     pub const fn with_tile(mut self, rows: usize) -> Self {
         self.shape.tile = if rows == 0 { 1 } else { rows };

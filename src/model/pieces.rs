@@ -3,6 +3,7 @@
 use super::{Error, Model};
 use crate::format::{ExpertRecord, LayerRecord};
 use crate::kernels::Single;
+use crate::kernels::product::Source;
 use crate::layers::kv_cache::{KvCache, KvShape, KvSide};
 use crate::layers::mixture::Stack;
 use crate::layers::norm::NormKind;
@@ -11,7 +12,7 @@ use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
 use crate::tensor::turn::{NORM, QUANTIZE, Turn};
-use crate::tensor::{NormWeights, Op, Output, Region, Table, bytes, part};
+use crate::tensor::{NormWeights, Op, Output, Region, Table, bytes};
 
 /// The relative bias of a layer's self-attention, if it has one.
 pub(super) fn relative_bias<'m>(
@@ -68,13 +69,18 @@ pub(super) fn set_row(
     state: &[f32],
     norm: Option<&(NormKind, NormWeights<'_>)>,
 ) {
+    let one = Source {
+        values: state,
+        width: state.len(),
+        picks: None,
+    };
+    if tile.set_all(row, one, 1, norm.map(|(kind, weights)| (*kind, weights))) {
+        return;
+    }
     let Some((kind, weights)) = norm else {
         tile.set(row, state);
         return;
     };
-    if tile.set_normed(row, state, (*kind, weights), scratch) {
-        return;
-    }
     if let Some(scratch) = scratch.get_mut(..state.len()) {
         copy(scratch, state);
         kind.apply(weights, scratch);
@@ -82,20 +88,33 @@ pub(super) fn set_row(
     }
 }
 
-/// Fills a tile with the states of `tokens`; those that `turn` has.
+/// Fills a tile with `count` states; those that `turn` has.
 pub(super) fn fill(
     tile: &mut Tile<'_>,
     scratch: &mut [f32],
-    states: &[f32],
-    d_model: usize,
-    tokens: core::ops::Range<usize>,
+    states: Source<'_>,
+    count: usize,
     norm: Option<(NormKind, NormWeights<'_>)>,
     turn: &mut Turn,
 ) {
-    for row in turn.take(tokens.len(), d_model.saturating_mul(NORM + QUANTIZE), 1) {
-        let token = tokens.start.saturating_add(row);
-        let state = part(states, token.saturating_mul(d_model), d_model);
+    let some = turn.take(count, states.width.saturating_mul(NORM + QUANTIZE), 1);
+    let of_all = norm.as_ref().map(|(kind, weights)| (*kind, weights));
+    if some.len() == count && tile.set_all(0, states, count, of_all) {
+        return;
+    }
+    for row in some {
+        let state = states.row(row).unwrap_or_default();
         set_row(tile, row, scratch, state, norm.as_ref());
+    }
+}
+
+/// The states from `token` on, as rows.
+pub(super) fn states_from(states: &[f32], token: usize, d_model: usize) -> Source<'_> {
+    let start = token.saturating_mul(d_model);
+    Source {
+        values: states.get(start..).unwrap_or_default(),
+        width: d_model,
+        picks: None,
     }
 }
 
@@ -119,16 +138,16 @@ pub(super) fn store_keys_values(
             gated: None,
         };
         region.apply(matrix, tile.input(), count, &mut output, turn);
-        for row in turn.take(count, inner.saturating_mul(QUANTIZE), 1) {
-            let start = row.saturating_mul(inner);
-            let values = wide.get_mut(start..start.saturating_add(inner));
-            let values = values.unwrap_or_default();
-            let position = position.saturating_add(row);
-            if let (KvSide::Key, Some(rotary)) = (side, &rotary) {
-                rotary.apply(values, position);
+        let some = turn.take(count, inner.saturating_mul(QUANTIZE), 1);
+        let position = position.saturating_add(some.start);
+        let values = some.start.saturating_mul(inner)..some.end.saturating_mul(inner);
+        let values = wide.get_mut(values).unwrap_or_default();
+        if let (KvSide::Key, Some(rotary)) = (side, &rotary) {
+            for (row, values) in values.chunks_exact_mut(inner.max(1)).enumerate() {
+                rotary.apply(values, position.saturating_add(row));
             }
-            cache.store(side, position, values);
         }
+        cache.store(side, position, values);
     }
 }
 
@@ -199,9 +218,7 @@ pub(super) fn normalize(
 ) {
     if let Some((kind, weights)) = norm {
         let some = turn.take(count, d_model.saturating_mul(NORM), 1);
-        let rows = rows.chunks_exact_mut(d_model.max(1));
-        for row in rows.skip(some.start).take(some.len()) {
-            kind.apply(&weights, row);
-        }
+        let some = some.start.saturating_mul(d_model)..some.end.saturating_mul(d_model);
+        kind.apply_all(&weights, rows.get_mut(some).unwrap_or_default(), d_model);
     }
 }

@@ -60,6 +60,10 @@ const fn max(a: u64, b: u64) -> u64 {
     if a > b { a } else { b }
 }
 
+const fn min(a: u64, b: u64) -> u64 {
+    if a < b { a } else { b }
+}
+
 /// Bytes of a tile: see `layers::tile`.
 const fn tile(shape: &Shape, tokens: u64, width: usize) -> u64 {
     tile_of(shape.int8, shape, tokens, width)
@@ -124,7 +128,7 @@ impl MemoryPlan {
         let source = if shape.decoder_only { 0 } else { limits.source };
         let (tokens, target) = (source as u64, limits.target as u64);
         let row = shape.d_model as u64 * 4;
-        let rows = rows(shape, source);
+        let rows = attention_rows(shape, source);
         let cross_scratch = if shape.decoder_only {
             0
         } else {
@@ -185,11 +189,12 @@ impl MemoryPlan {
 
 /// Rows of a tile.
 const fn rows(shape: &Shape, source: u32) -> u64 {
-    if (source as u64) < shape.tile as u64 {
-        source as u64
-    } else {
-        shape.tile as u64
-    }
+    min(source as u64, shape.tile as u64)
+}
+
+/// Rows of a tile of attention.
+const fn attention_rows(shape: &Shape, source: u32) -> u64 {
+    min(source as u64, shape.attention_tile() as u64)
 }
 
 /// Bytes of the sums of experts for so many tokens.
@@ -209,8 +214,8 @@ const fn encode_scratch(shape: &Shape, source: u32) -> u64 {
     let inner = encoder.inner();
     let mut scratch = beside
         + kv(shape, encoder, source)
-        + tile(shape, rows, inner)
-        + wide(shape, rows, inner)
+        + tile(shape, attention_rows(shape, source), inner)
+        + wide(shape, attention_rows(shape, source), inner)
         + scratch_bytes(shape.int8, tokens, encoder.d_kv as u64);
     if encoder.dense_ff > 0 {
         let dense = tile(shape, rows, encoder.dense_ff) + wide(shape, rows, encoder.dense_ff);

@@ -4,6 +4,9 @@ use crate::format::{FeedForwardKind, LayerRecord, Palm, Policy};
 use crate::kernels::Layout;
 use crate::layers::tile::TileKind;
 
+/// Most rows of a tile that a file may ask for.
+pub(crate) const MOST_TILE: usize = 16;
+
 /// Sizes of one stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StackShape {
@@ -91,6 +94,15 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Token rows that a batch of attention holds at most: see [`Model::with_tile`](super::Model::with_tile).
+    pub(crate) const fn attention_tile(&self) -> usize {
+        if self.tile > MOST_TILE {
+            self.tile.saturating_mul(4)
+        } else {
+            self.tile
+        }
+    }
+
     /// What rows the tiles of linear layers hold.
     pub(crate) const fn tile_kind(&self) -> TileKind {
         TileKind::of(self.int8, self.layout)

@@ -36,13 +36,10 @@ pub(crate) fn linear(
     output: &mut Output<'_>,
 ) {
     let range = range.start..range.end.min(matrix.rows);
-    let int8 = match (&matrix.values, &input) {
-        (Values::I8(matrix), Input::Quantized(x)) => Some((matrix, x)),
-        _ => None,
-    };
+    let int8 = int8(matrix, &input);
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
     if let Some((matrix, x)) = int8
-        && kernels::x86::product(matrix, range.clone(), x, tokens, output)
+        && kernels::x86::product(matrix, range.clone(), x, tokens, false, output)
     {
         return;
     }
@@ -63,6 +60,32 @@ pub(crate) fn linear(
         }
         first = first.saturating_add(BATCH);
     }
+}
+
+/// An int8 matrix and an input that suits it.
+#[inline(always)]
+fn int8<'a, 'm>(
+    matrix: &'a Matrix<'m>,
+    input: &'a Input<'m>,
+) -> Option<(&'a Int8<'m>, &'a Quantized<'m>)> {
+    match (&matrix.values, input) {
+        (Values::I8(matrix), Input::Quantized(x)) => Some((matrix, x)),
+        _ => None,
+    }
+}
+
+/// All rows of `matrix`, and max(0, y) in place of each output y, where this machine does both at once;
+/// says whether it did.
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+pub(super) fn rectified(
+    matrix: &Matrix<'_>,
+    input: Input<'_>,
+    tokens: usize,
+    output: &mut Output<'_>,
+) -> bool {
+    int8(matrix, &input).is_some_and(|(int8, x)| {
+        kernels::x86::product(int8, 0..matrix.rows, x, tokens, true, output)
+    })
 }
 
 /// Some rows of weights at a time. What becomes of the outputs is decided once for all of them. By

@@ -92,6 +92,24 @@ impl<'p, 'm> Region<'p, 'm> {
             linear(&matrix, rows, input, tokens, output);
         }
     }
+
+    /// The same with max(0, y) in place of each output y, where this machine does both at once; says
+    /// whether it did.
+    #[inline(always)]
+    pub fn apply_rectified(
+        &self,
+        _index: u16,
+        _input: Input<'_>,
+        _tokens: usize,
+        _output: &mut Output<'_>,
+    ) -> bool {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        if let Some(record) = self.palm.tensor(_index) {
+            let matrix = Matrix::new(self.bytes, &record);
+            return linear::rectified(&matrix, _input, _tokens, _output);
+        }
+        false
+    }
 }
 
 /// Numbers in `region` from `offset`, or an empty slice.

@@ -391,3 +391,39 @@ palmtop_dsp_unpack4:
     mov r0, r2
     pop {r4-r8, pc}
     .size palmtop_dsp_unpack4, . - palmtop_dsp_unpack4
+
+// palmtop_weighted_sums(weights, values, pairs, pitch, sums): the sums of four columns of twice `pairs`
+// rows of bytes, `pitch` bytes apart, each with its 15-bit weight.
+    .section .text.palmtop_weighted_sums, "ax", %progbits
+    .global palmtop_weighted_sums
+    .type palmtop_weighted_sums, %function
+    .thumb_func
+    .balign 4
+palmtop_weighted_sums:
+    push {r4-r11, lr}
+    mov r8, #0
+    mov r9, #0
+    mov r10, #0
+    mov r11, #0
+1:  ldr r4, [r1]
+    ldr r5, [r1, r3]
+    ldr r12, [r0], #4
+    add r1, r1, r3, lsl #1
+    sxtb16 r6, r4
+    sxtb16 r4, r4, ror #8
+    sxtb16 r7, r5
+    sxtb16 r5, r5, ror #8
+    pkhbt lr, r6, r7, lsl #16
+    smlad r8, lr, r12, r8
+    pkhbt lr, r4, r5, lsl #16
+    smlad r9, lr, r12, r9
+    pkhtb lr, r7, r6, asr #16
+    smlad r10, lr, r12, r10
+    pkhtb lr, r5, r4, asr #16
+    smlad r11, lr, r12, r11
+    subs r2, r2, #1
+    bne 1b
+    ldr r0, [sp, #36]
+    stmia r0, {r8-r11}
+    pop {r4-r11, pc}
+    .size palmtop_weighted_sums, . - palmtop_weighted_sums

@@ -15,3 +15,5 @@ pub(crate) mod quantize;
 pub(super) mod v6m;
 #[cfg(kernels = "v7m")]
 pub(super) mod v7m;
+#[cfg(any(kernels = "dsp", kernels = "mve"))]
+pub(super) mod weighted;

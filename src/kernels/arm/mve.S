@@ -206,3 +206,38 @@ palmtop_mve_dot:
 2:  mov r0, r4
     pop {r4, pc}
     .size palmtop_mve_dot, . - palmtop_mve_dot
+
+// palmtop_weighted_sums(weights, values, rows, pitch, sums): the sums of sixteen columns of `rows` rows
+// of bytes, `pitch` bytes apart, each with its 15-bit weight.
+    .section .text.palmtop_weighted_sums, "ax", %progbits
+    .global palmtop_weighted_sums
+    .type palmtop_weighted_sums, %function
+    .thumb_func
+    .balign 4
+palmtop_weighted_sums:
+    push {r4, lr}
+    vpush {d8, d9}
+    vmov.i32 q0, #0
+    vmov.i32 q1, #0
+    vmov.i32 q2, #0
+    vmov.i32 q3, #0
+    dls lr, r2
+1:  ldrsh r4, [r0], #2
+    vldrb.s32 q4, [r1]
+    vmla.s32 q0, q4, r4
+    vldrb.s32 q4, [r1, #4]
+    vmla.s32 q1, q4, r4
+    vldrb.s32 q4, [r1, #8]
+    vmla.s32 q2, q4, r4
+    vldrb.s32 q4, [r1, #12]
+    vmla.s32 q3, q4, r4
+    add r1, r1, r3
+    le lr, 1b
+    ldr r0, [sp, #24]
+    vstrw.32 q0, [r0]
+    vstrw.32 q1, [r0, #16]
+    vstrw.32 q2, [r0, #32]
+    vstrw.32 q3, [r0, #48]
+    vpop {d8, d9}
+    pop {r4, pc}
+    .size palmtop_weighted_sums, . - palmtop_weighted_sums

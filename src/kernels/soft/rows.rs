@@ -1,6 +1,6 @@
 //! What rows do with one factor: it is taken apart once.
 
-use super::{NARROW, TOP, add, exponent, from_i32, mul, normalize, pack, product, significand};
+use super::{NARROW, TOP, call, exponent, from_i32, normalize, pack, product, significand};
 
 /// A positive factor, taken apart.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ pub fn scaled(number: i32, factor: Factor) -> f32 {
 #[cold]
 #[inline(never)]
 fn rare_scaled(number: i32, factor: f32) -> f32 {
-    mul(from_i32(number), factor)
+    call::mul(from_i32(number), factor)
 }
 
 /// rne(x · factor), the product rounded first, where that is less than 2^(31 − FRACTION) and the
@@ -105,6 +105,6 @@ pub fn round_scaled_by<const FRACTION: u32, const HALVES: bool>(x: f32, factor: 
 #[inline(never)]
 fn rare_rounded(x: f32, factor: f32) -> i32 {
     const MAGIC: f32 = f32::from_bits(0x4b40_0000);
-    let shifted = add(mul(x, factor), MAGIC);
+    let shifted = call::add(call::mul(x, factor), MAGIC);
     (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32)
 }

@@ -10,14 +10,21 @@ use super::super::integer::TINY;
 use super::super::pool;
 use super::functions::exp_below;
 use super::isa::Isa;
-use super::rows::{greatest, symmetric_by};
-use super::tile::{BLOCK, GROUP, MOST_TOKENS, Sums, Tile, total};
+use super::rows::{greatest, symmetric};
+use super::tile::{BLOCK, BYTES, GROUP, MOST_BLOCKS, PAIRS, Sums, Tile, tokens_of, total};
 use super::{pack, scratch};
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::ops::Range;
 
 /// Keys whose products are summed in i32 before they join the f32 sum (contract).
 const CHUNK: usize = 512;
+
+/// Keys of a part of a chunk: their values stay in the cache that is nearest while the queries take
+/// turns.
+const PART: usize = 128;
+
+/// Queries that take turns with the same keys and values.
+const QUERIES: usize = 24;
 
 /// The greatest weight.
 const MOST: f32 = 32767.0;
@@ -144,8 +151,8 @@ impl Parts {
             k_scales: part(keys * 4),
             v_scales: part(keys * 4),
             biases: part((keys + count) * 4),
-            scores: part(keys * 4 * tokens),
-            weights: part(keys * 2 * tokens),
+            scores: part(pitch(keys) * 4 * tokens),
+            weights: part(pitch(keys) * 2 * tokens),
             query: part(stride * tokens),
             rows: part(BLOCK * stride),
             total: next,
@@ -153,12 +160,17 @@ impl Parts {
     }
 }
 
+/// Scores and weights from query to query: pairs of blocks, the last one of which may be empty.
+const fn pitch(keys: usize) -> usize {
+    keys.next_multiple_of(2 * BLOCK)
+}
+
 /// The queries' heads that share some heads of keys.
 #[inline(always)]
 unsafe fn heads_by<I: Isa>(a: &Attention<'_>, out: &Outputs, kv_heads: Range<usize>) {
     let (d_kv, stride) = (a.d_kv, a.d_kv.next_multiple_of(BLOCK));
     let keys = a.keys.next_multiple_of(BLOCK);
-    let parts = Parts::new(keys, stride, a.count, I::TOKENS);
+    let parts = Parts::new(keys, stride, a.count, QUERIES.min(a.count));
     let mut memory = scratch::take(parts.total);
     let memory = memory.start();
     let group = a.heads / a.kv_heads;
@@ -213,7 +225,7 @@ unsafe fn heads_by<I: Isa>(a: &Attention<'_>, out: &Outputs, kv_heads: Range<usi
                 }
                 let mut first = 0;
                 while first < a.count {
-                    let tokens = I::TOKENS.min(a.count - first);
+                    let tokens = QUERIES.min(a.count - first);
                     head_by::<I>(a, out, head, first..first + tokens, memory, &parts);
                     first += tokens;
                 }
@@ -260,19 +272,18 @@ unsafe fn head_by<I: Isa>(
         let vectors = out.0.add(tokens.start * width + head * d_kv);
 
         let query = memory.add(parts.query).cast::<i8>();
-        let (mut scales, mut shifts) = ([0.0f32; MOST_TOKENS], [0i32; MOST_TOKENS]);
-        for (t, (scale, shift)) in scales.iter_mut().zip(&mut shifts).enumerate().take(count) {
+        let (mut scales, mut starts) = ([0.0f32; QUERIES], [0i32; QUERIES]);
+        for (t, (scale, start)) in scales.iter_mut().zip(&mut starts).enumerate().take(count) {
             let vector = core::slice::from_raw_parts(vectors.add(t * width), d_kv);
             let q = query.add(t * stride);
             q.add(d_kv).write_bytes(0, stride - d_kv);
-            symmetric_by::<I>(vector, core::slice::from_raw_parts_mut(q, d_kv), scale);
-            *scale *= a.scale;
-            *shift = total::<I>(q.cast_const().cast(), stride) << 7;
+            *scale = symmetric::<I>(vector, core::slice::from_raw_parts_mut(q, d_kv)) * a.scale;
+            *start = (total::<I>(q.cast_const().cast(), stride) << 7).wrapping_neg();
         }
 
         // Scores.
-        let mut sums = Sums::ZERO;
-        let mut most = [I::splat(f32::NEG_INFINITY); MOST_TOKENS];
+        let mut sums = [Sums::ZERO; QUERIES / 2];
+        let mut most = [I::splat(f32::NEG_INFINITY); QUERIES];
         let scores = memory.add(parts.scores).cast::<f32>();
         let k_scales = memory.add(parts.k_scales).cast::<f32>();
         let biases = memory.add(parts.biases).cast::<f32>();
@@ -282,34 +293,43 @@ unsafe fn head_by<I: Isa>(
                 true => I::BLOCKS,
                 false => 1,
             };
-            let tile = Tile {
-                w: memory.add(parts.k + key * stride),
-                block_pitch: BLOCK * stride,
-                x: query,
-                pitch: stride,
-                groups: stride / 4,
-                out: sums.0.as_mut_ptr(),
-                ahead: core::ptr::null(),
-            };
-            I::tile::<false>(blocks, count, &tile);
-            for block in 0..blocks {
-                let key = key + block * BLOCK;
-                let k_scales = I::load(k_scales.add(key));
-                for (t, most) in most.iter_mut().enumerate().take(count) {
-                    let sums = I::load_i32(sums.0.as_ptr().add((t * blocks + block) * BLOCK));
-                    let sums = I::sub_i32(sums, I::splat_i32(*shifts.get_unchecked(t)));
-                    let scale = I::mul(I::splat(*scales.get_unchecked(t)), k_scales);
-                    let mut s = I::mul(I::convert(sums), scale);
-                    if a.bias.is_some() {
-                        let at = a.count - 1 - (tokens.start + t) + key;
-                        s = I::add(s, I::load(biases.add(at)));
+            let mut first = 0;
+            while first < count {
+                let count = tokens_of(count - first, I::TOKENS);
+                let w = memory.add(parts.k + key * stride).cast_const();
+                let tile = Tile {
+                    w,
+                    block_pitch: BLOCK * stride,
+                    x: query.add(first * stride).cast_const(),
+                    pitch: stride,
+                    groups: stride / 4,
+                    out: sums.as_mut_ptr().cast(),
+                    starts: starts.as_ptr().add(first),
+                    ..Tile::new(w)
+                };
+                I::tile::<BYTES>(blocks, count, &tile);
+                for block in 0..blocks {
+                    let key = key + block * BLOCK;
+                    let k_scales = I::load(k_scales.add(key));
+                    for t in 0..count {
+                        let sums = sums.as_ptr().cast::<i32>();
+                        let sums = I::load_i32(sums.add((t * blocks + block) * BLOCK));
+                        let t = first + t;
+                        let scale = I::mul(I::splat(*scales.get_unchecked(t)), k_scales);
+                        let mut s = I::mul(I::convert(sums), scale);
+                        if a.bias.is_some() {
+                            let at = a.count - 1 - (tokens.start + t) + key;
+                            s = I::add(s, I::load(biases.add(at)));
+                        }
+                        if key + BLOCK > a.keys {
+                            s = cut::<I>(s, a.keys - key);
+                        }
+                        let most = most.get_unchecked_mut(t);
+                        *most = I::max(s, *most);
+                        I::store(scores.add(t * pitch(keys) + key), s);
                     }
-                    if key + BLOCK > a.keys {
-                        s = cut::<I>(s, a.keys - key);
-                    }
-                    *most = I::max(s, *most);
-                    I::store(scores.add(t * keys + key), s);
                 }
+                first += count;
             }
             key += blocks * BLOCK;
         }
@@ -317,35 +337,22 @@ unsafe fn head_by<I: Isa>(
         // Weights.
         let v_scales = memory.add(parts.v_scales).cast::<f32>();
         let weights = memory.add(parts.weights).cast::<i16>();
-        let mut factors = [0.0f32; MOST_TOKENS];
-        for (t, (factor, most)) in factors.iter_mut().zip(most).enumerate().take(count) {
-            let most = I::splat(greatest::<I>(most, f32::NEG_INFINITY));
-            let scores = scores.add(t * keys);
-            let (mut sum, mut heaviest) = (I::zero8(), I::splat(0.0));
-            let mut key = 0;
-            while key < keys {
-                let e = exp_below::<I>(I::sub(I::load(scores.add(key)), most));
-                sum = I::sum8(sum, e);
-                let w = I::mul(e, I::load(v_scales.add(key)));
-                heaviest = I::max(w, heaviest);
-                I::store(scores.add(key), w);
-                key += BLOCK;
-            }
-            let weights = weights.add(t * keys);
-            let heaviest = greatest::<I>(heaviest, 0.0);
-            if !(TINY..=f32::MAX).contains(&heaviest) {
-                weights.write_bytes(0, keys);
-                continue;
-            }
-            let mut lanes = [0.0f32; float::LANES];
-            I::store8(lanes.as_mut_ptr(), sum);
-            *factor = heaviest / (MOST * float::tree(lanes));
-            let (by, limit) = (I::splat(MOST / heaviest), I::splat(MOST));
-            let mut key = 0;
-            while key < keys {
-                let w = I::mul(I::load(scores.add(key)), by);
-                I::store_i16(weights.add(key), I::round(I::min(limit, w)));
-                key += BLOCK;
+        let mut factors = [0.0f32; QUERIES];
+        let mut t = 0;
+        while t < count {
+            let rows = Weighing {
+                scores: scores.add(t * pitch(keys)),
+                weights: weights.add(t * pitch(keys)),
+                keys,
+                most: most.as_ptr().add(t),
+            };
+            let factors = factors.as_mut_ptr().add(t);
+            if count - t > 1 {
+                rows.weigh::<I, 2>(v_scales, factors);
+                t += 2;
+            } else {
+                rows.weigh::<I, 1>(v_scales, factors);
+                t += 1;
             }
         }
 
@@ -357,37 +364,132 @@ unsafe fn head_by<I: Isa>(
                 true => I::BLOCKS,
                 false => 1,
             };
-            let mut outs = [0.0f32; MOST_TOKENS * super::tile::MOST_BLOCKS * BLOCK];
+            let mut outs = [0.0f32; QUERIES * MOST_BLOCKS * BLOCK];
             let mut key = 0;
             while key < keys {
-                let chunk = CHUNK.min(keys - key);
-                let tile = Tile {
-                    w: memory.add(parts.v + col / BLOCK * block_pitch + key / 2 * GROUP),
-                    block_pitch,
-                    x: weights.add(key).cast_const().cast(),
-                    pitch: keys * 2,
-                    groups: chunk / 2,
-                    out: sums.0.as_mut_ptr(),
-                    ahead: core::ptr::null(),
-                };
-                I::tile::<true>(blocks, count, &tile);
+                let end = keys.min(key + CHUNK);
+                let mut resume = false;
+                while key < end {
+                    let part = PART.min(end - key);
+                    let mut first = 0;
+                    while first < count {
+                        let count = tokens_of(count - first, I::TOKENS);
+                        let w = memory.add(parts.v + col / BLOCK * block_pitch + key / 2 * GROUP);
+                        let w = w.cast_const();
+                        let weights = weights.add(first * pitch(keys) + key).cast_const();
+                        let out = sums.as_mut_ptr().cast::<i32>();
+                        let tile = Tile {
+                            w,
+                            block_pitch,
+                            x: weights.cast(),
+                            pitch: pitch(keys) * 2,
+                            groups: part / 2,
+                            out: out.add(first * blocks * BLOCK),
+                            resume,
+                            ..Tile::new(w)
+                        };
+                        I::tile::<PAIRS>(blocks, count, &tile);
+                        first += count;
+                    }
+                    resume = true;
+                    key += part;
+                }
                 for at in 0..count * blocks {
                     let out = outs.as_mut_ptr().add(at * BLOCK);
-                    let sum = I::convert(I::load_i32(sums.0.as_ptr().add(at * BLOCK)));
+                    let sums = sums.as_ptr().cast::<i32>();
+                    let sum = I::convert(I::load_i32(sums.add(at * BLOCK)));
                     I::store(out, I::add(I::load(out), sum));
                 }
-                key += chunk;
             }
             for (t, factor) in factors.iter().enumerate().take(count) {
                 for block in 0..blocks {
                     let out = outs.as_mut_ptr().add((t * blocks + block) * BLOCK);
-                    I::store(out, I::mul(I::load(out), I::splat(*factor)));
                     let col = col + block * BLOCK;
                     let to = vectors.add(t * width + col);
-                    to.copy_from_nonoverlapping(out, BLOCK.min(d_kv - col));
+                    let y = I::mul(I::load(out), I::splat(*factor));
+                    if d_kv - col >= BLOCK {
+                        I::store(to, y);
+                    } else {
+                        I::store(out, y);
+                        to.copy_from_nonoverlapping(out, d_kv - col);
+                    }
                 }
             }
             col += blocks * BLOCK;
+        }
+    }
+}
+
+/// Rows of scores that become weights.
+struct Weighing<F> {
+    scores: *mut f32,
+    weights: *mut i16,
+    /// A multiple of [`BLOCK`]; rows are [`pitch`] apart.
+    keys: usize,
+    /// The greatest score of each row, in some lane.
+    most: *const F,
+}
+
+impl<F> Weighing<F> {
+    /// `N` rows, 1 or 2, and the factor of each one's output.
+    #[inline(always)]
+    unsafe fn weigh<I: Isa<F = F>, const N: usize>(&self, v_scales: *const f32, factors: *mut f32)
+    where
+        F: Copy,
+    {
+        let (keys, pitch) = (self.keys, pitch(self.keys));
+        // SAFETY: as in `heads_by`.
+        unsafe {
+            let mut most = [I::splat(0.0); N];
+            for (t, most) in most.iter_mut().enumerate() {
+                let lanes = self.most.add(t).read();
+                *most = I::splat(greatest::<I>(lanes, f32::NEG_INFINITY));
+            }
+            let (mut sum, mut pair) = (I::zero8(), I::zero_pair());
+            let mut heaviest = [I::splat(0.0); N];
+            let mut key = 0;
+            while key < keys {
+                let v_scales = I::load(v_scales.add(key));
+                let mut e = [I::splat(0.0); N];
+                for (t, e) in e.iter_mut().enumerate() {
+                    let scores = self.scores.add(t * pitch + key);
+                    *e = exp_below::<I>(I::sub(I::load(scores), *most.get_unchecked(t)));
+                    let w = I::mul(*e, v_scales);
+                    let heaviest = heaviest.get_unchecked_mut(t);
+                    *heaviest = I::max(w, *heaviest);
+                    I::store(scores, w);
+                }
+                if N == 2 {
+                    pair = I::sum_pair(pair, *e.get_unchecked(0), *e.get_unchecked(N - 1));
+                } else {
+                    sum = I::sum8(sum, *e.get_unchecked(0));
+                }
+                key += BLOCK;
+            }
+            let mut lanes = [[0.0f32; float::LANES]; 2];
+            if N == 2 {
+                I::store_pair(lanes.as_mut_ptr().cast(), pair);
+            } else {
+                I::store8(lanes.as_mut_ptr().cast(), sum);
+            }
+            for (t, (lanes, heaviest)) in lanes.into_iter().zip(heaviest).enumerate() {
+                let (scores, weights) = (self.scores.add(t * pitch), self.weights.add(t * pitch));
+                let heaviest = greatest::<I>(heaviest, 0.0);
+                if !(TINY..=f32::MAX).contains(&heaviest) {
+                    weights.write_bytes(0, keys);
+                    factors.add(t).write(0.0);
+                    continue;
+                }
+                factors.add(t).write(heaviest / (MOST * float::tree(lanes)));
+                // No weight is heavier, so that none is beyond the limit once it is rounded.
+                let by = I::splat(MOST / heaviest);
+                let weight = |key: usize| I::round(I::mul(I::load(scores.add(key)), by));
+                let mut key = 0;
+                while key < keys {
+                    I::store_i16(weights.add(key), [weight(key), weight(key + BLOCK)]);
+                    key += 2 * BLOCK;
+                }
+            }
         }
     }
 }

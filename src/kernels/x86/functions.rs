@@ -4,23 +4,23 @@
 use super::super::{activation, math};
 use super::isa::Isa;
 
-/// The parts of [`math::exp`]: 2^k as bits to be added to those of a float, and s.
+/// The parts of [`math::exp`]: k, in the low bits of a float, and s.
 #[inline(always)]
-unsafe fn exp_parts<I: Isa>(x: I::F) -> (I::S, I::F) {
+unsafe fn exp_parts<I: Isa>(x: I::F) -> (I::F, I::F) {
     // SAFETY: the caller enabled the features.
     unsafe {
         let c = math::EXP;
         let magic = I::splat(math::ROUND_MAGIC);
         let shifted = I::add(I::mul(x, I::splat(math::LOG2_E)), magic);
         let k = I::sub(shifted, magic);
-        let r = I::sub(x, I::mul(k, I::splat(math::LN2_HI)));
+        let r = I::sub_exact(x, k, I::splat(math::LN2_HI));
         let r = I::sub(r, I::mul(k, I::splat(math::LN2_LO)));
         let p = I::add(I::mul(I::splat(c[4]), r), I::splat(c[3]));
         let p = I::add(I::mul(p, r), I::splat(c[2]));
         let p = I::add(I::mul(p, r), I::splat(c[1]));
         let p = I::add(I::mul(p, r), I::splat(c[0]));
         let s = I::add(r, I::mul(I::mul(r, r), p));
-        (I::shift23(I::bits(shifted)), s)
+        (shifted, s)
     }
 }
 
@@ -29,10 +29,9 @@ unsafe fn exp_parts<I: Isa>(x: I::F) -> (I::S, I::F) {
 pub(super) unsafe fn exp_below<I: Isa>(x: I::F) -> I::F {
     // SAFETY: as above.
     unsafe {
-        let (scale, s) = exp_parts::<I>(x);
-        let y = I::float(I::add_i32(I::bits(I::add(I::splat(1.0), s)), scale));
-        let y = I::select(I::gt(I::splat(-math::EXP_LOWEST), x), I::splat(0.0), y);
-        I::select(I::nan(x), x, y)
+        let (k, s) = exp_parts::<I>(x);
+        let y = I::add(I::splat(1.0), s);
+        I::scale_from(y, k, x, I::splat(-math::EXP_LOWEST))
     }
 }
 
@@ -66,8 +65,8 @@ unsafe fn tanh<I: Isa>(x: I::F) -> I::F {
         let near = I::add(x, I::mul(x, I::mul(z, p)));
         let near = I::select(I::gt(I::splat(math::TANH_TINY), a), x, near);
         // From the split on.
-        let (scale, s) = exp_parts::<I>(I::add(a, a));
-        let scale = I::float(I::add_i32(I::bits(one), scale));
+        let (k, s) = exp_parts::<I>(I::add(a, a));
+        let scale = I::float(I::add_i32(I::bits(one), I::shift23(I::bits(k))));
         let denominator = I::add(I::add(scale, one), I::mul(scale, s));
         let far = I::sub(one, I::div(I::splat(2.0), denominator));
         let far = I::select(I::gt(I::splat(math::TANH_SATURATED), a), far, one);
@@ -134,8 +133,8 @@ unsafe fn erf<I: Isa>(x: I::F) -> I::F {
         let q = I::add(I::mul(q, a), I::splat(d[2]));
         let q = I::add(I::mul(q, a), I::splat(d[1]));
         let q = I::add(I::mul(q, a), I::splat(d[0]));
-        let (scale, s) = exp_parts::<I>(I::mul(q, a));
-        let scale = I::float(I::add_i32(I::bits(one), scale));
+        let (k, s) = exp_parts::<I>(I::mul(q, a));
+        let scale = I::float(I::add_i32(I::bits(one), I::shift23(I::bits(k))));
         let far = I::sub(I::sub(one, scale), I::mul(scale, s));
         let far = I::select(I::gt(I::splat(math::ERF_SATURATED), a), far, one);
         let far = I::float(I::or(I::bits(far), sign));

@@ -4,6 +4,7 @@
 //! (see `levels!`), so that every operation here becomes one or a few instructions there.
 
 use super::tile::Tile;
+use core::arch::asm;
 use core::arch::x86_64::*;
 
 /// A set of vector instructions.
@@ -26,6 +27,8 @@ pub(super) trait Isa: super::floats::Floats {
     const TOKENS: usize;
 
     unsafe fn zeros() -> Self::V;
+    /// A number for every lane.
+    unsafe fn splat_lanes(from: *const i32) -> Self::V;
     unsafe fn lanes(from: *const u8) -> Self::V;
     /// `bytes` bytes (a multiple of 16, fewer than a vector has), then zeros.
     unsafe fn lanes_part(from: *const u8, bytes: usize) -> Self::V;
@@ -47,7 +50,7 @@ pub(super) trait Isa: super::floats::Floats {
     /// The sums of four vectors' lanes, in order.
     unsafe fn sum4(v: [Self::V; 4]) -> __m128i;
     /// A tile of a matrix product, of one block or as many as the constants say: see [`Tile::sums`].
-    unsafe fn tile<const PAIRS: bool>(blocks: usize, tokens: usize, tile: &Tile);
+    unsafe fn tile<const KIND: u8>(blocks: usize, tokens: usize, tile: &Tile);
 }
 
 /// [`Isa::sum4`] of 128-bit vectors.
@@ -78,6 +81,41 @@ unsafe fn fold_512(v: __m512i) -> __m256i {
     unsafe { _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64::<1>(v)) }
 }
 
+/// Adds to each lane Σ of its two products. By name: of the intrinsic, compilers that do not know the
+/// machine make two instructions.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot2_512(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: the instruction has no effect but on its registers, and its set is enabled.
+    unsafe {
+        asm!(
+            "vpdpwssd {sum}, {a}, {b}",
+            sum = inout(zmm_reg) sum,
+            a = in(zmm_reg) a,
+            b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
+/// The same with 256 bits.
+#[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn dot2_256(mut sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "{{vex}} vpdpwssd {sum}, {a}, {b}",
+            sum = inout(ymm_reg) sum,
+            a = in(ymm_reg) a,
+            b = in(ymm_reg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
 /// AVX-512 with VNNI.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;
@@ -93,6 +131,10 @@ impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn zeros() -> __m512i {
         unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
+    unsafe fn splat_lanes(from: *const i32) -> __m512i {
+        unsafe { _mm512_set1_epi32(from.read_unaligned()) }
     }
     #[inline(always)]
     unsafe fn lanes(from: *const u8) -> __m512i {
@@ -128,7 +170,7 @@ impl Isa for Avx512 {
     }
     #[inline(always)]
     unsafe fn dot2(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
-        unsafe { _mm512_dpwssd_epi32(sum, a, b) }
+        unsafe { dot2_512(sum, a, b) }
     }
     #[inline(always)]
     unsafe fn widen(v: __m128i, to: *mut u8) {
@@ -139,21 +181,21 @@ impl Isa for Avx512 {
         unsafe { sum4_of_256([fold_512(a), fold_512(b), fold_512(c), fold_512(d)]) }
     }
     #[inline(always)]
-    unsafe fn tile<const PAIRS: bool>(blocks: usize, tokens: usize, tile: &Tile) {
+    unsafe fn tile<const KIND: u8>(blocks: usize, tokens: usize, tile: &Tile) {
         unsafe {
             match (blocks, tokens) {
-                (4, 6) => tile.sums::<Self, 4, 6, PAIRS>(),
-                (4, 5) => tile.sums::<Self, 4, 5, PAIRS>(),
-                (4, 4) => tile.sums::<Self, 4, 4, PAIRS>(),
-                (4, 3) => tile.sums::<Self, 4, 3, PAIRS>(),
-                (4, 2) => tile.sums::<Self, 4, 2, PAIRS>(),
-                (4, _) => tile.sums::<Self, 4, 1, PAIRS>(),
-                (_, 6) => tile.sums::<Self, 1, 6, PAIRS>(),
-                (_, 5) => tile.sums::<Self, 1, 5, PAIRS>(),
-                (_, 4) => tile.sums::<Self, 1, 4, PAIRS>(),
-                (_, 3) => tile.sums::<Self, 1, 3, PAIRS>(),
-                (_, 2) => tile.sums::<Self, 1, 2, PAIRS>(),
-                _ => tile.sums::<Self, 1, 1, PAIRS>(),
+                (4, 6) => tile.sums::<Self, 4, 6, KIND>(),
+                (4, 5) => tile.sums::<Self, 4, 5, KIND>(),
+                (4, 4) => tile.sums::<Self, 4, 4, KIND>(),
+                (4, 3) => tile.sums::<Self, 4, 3, KIND>(),
+                (4, 2) => tile.sums::<Self, 4, 2, KIND>(),
+                (4, _) => tile.sums::<Self, 4, 1, KIND>(),
+                (_, 6) => tile.sums::<Self, 1, 6, KIND>(),
+                (_, 5) => tile.sums::<Self, 1, 5, KIND>(),
+                (_, 4) => tile.sums::<Self, 1, 4, KIND>(),
+                (_, 3) => tile.sums::<Self, 1, 3, KIND>(),
+                (_, 2) => tile.sums::<Self, 1, 2, KIND>(),
+                _ => tile.sums::<Self, 1, 1, KIND>(),
             }
         }
     }
@@ -167,12 +209,12 @@ macro_rules! small_tiles {
         const TOKENS: usize = $tokens;
 
         #[inline(always)]
-        unsafe fn tile<const PAIRS: bool>(blocks: usize, tokens: usize, tile: &Tile) {
+        unsafe fn tile<const KIND: u8>(blocks: usize, tokens: usize, tile: &Tile) {
             unsafe {
                 match (blocks, tokens) {
-                    $((1, $count) => tile.sums::<Self, $vectors, $count, PAIRS>(),)*
-                    ($blocks, 1) => tile.sums::<Self, $alone, 1, PAIRS>(),
-                    _ => tile.sums::<Self, $vectors, 1, PAIRS>(),
+                    $((1, $count) => tile.sums::<Self, $vectors, $count, KIND>(),)*
+                    ($blocks, 1) => tile.sums::<Self, $alone, 1, KIND>(),
+                    _ => tile.sums::<Self, $vectors, 1, KIND>(),
                 }
             }
         }
@@ -188,6 +230,10 @@ macro_rules! common_256 {
         #[inline(always)]
         unsafe fn zeros() -> __m256i {
             unsafe { _mm256_setzero_si256() }
+        }
+        #[inline(always)]
+        unsafe fn splat_lanes(from: *const i32) -> __m256i {
+            unsafe { _mm256_set1_epi32(from.read_unaligned()) }
         }
         #[inline(always)]
         unsafe fn lanes(from: *const u8) -> __m256i {
@@ -211,10 +257,6 @@ macro_rules! common_256 {
             unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
         }
         #[inline(always)]
-        unsafe fn dot2(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
-            unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
-        }
-        #[inline(always)]
         unsafe fn widen(v: __m128i, to: *mut u8) {
             unsafe { _mm256_storeu_si256(to.cast(), _mm256_cvtepi8_epi16(v)) }
         }
@@ -234,6 +276,10 @@ impl Isa for AvxVnni {
     common_256!();
     small_tiles!(6: 6 5 4 3 2, 2, alone 4: 8);
 
+    #[inline(always)]
+    unsafe fn dot2(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { dot2_256(sum, a, b) }
+    }
     #[inline(always)]
     unsafe fn splat4(from: *const i8) -> __m256i {
         unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
@@ -258,6 +304,10 @@ impl Isa for Avx2 {
     common_256!();
     small_tiles!(4: 4 3 2, 2, alone 4: 8);
 
+    #[inline(always)]
+    unsafe fn dot2(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
+    }
     #[inline(always)]
     unsafe fn splat4(from: *const i8) -> [__m256i; 2] {
         unsafe { Self::widened(_mm256_set1_epi32(from.cast::<i32>().read_unaligned())) }
@@ -301,6 +351,10 @@ impl Isa for Sse41 {
     #[inline(always)]
     unsafe fn zeros() -> __m128i {
         unsafe { _mm_setzero_si128() }
+    }
+    #[inline(always)]
+    unsafe fn splat_lanes(from: *const i32) -> __m128i {
+        unsafe { _mm_set1_epi32(from.read_unaligned()) }
     }
     #[inline(always)]
     unsafe fn lanes(from: *const u8) -> __m128i {

@@ -50,6 +50,7 @@ macro_rules! levels {
 }
 
 mod attention;
+mod batch;
 mod floats;
 mod functions;
 mod isa;
@@ -64,20 +65,22 @@ mod tile;
 
 use super::activation::Activation;
 use super::host::{Level, level};
-use super::integer::Affine;
-use super::product::{Int8, Output, Quantized};
+use super::product::{Int8, Output, Quantized, Source};
 pub(crate) use attention::Attention;
+pub(crate) use batch::Target;
 use core::ops::Range;
 use product::Product;
 pub(crate) use rows::Norm;
 
-/// Applies rows `range` (from a multiple of 16 on) of a matrix to `tokens` rows. `false`, and nothing
-/// done, where this machine has no kernels for that.
+/// Applies rows `range` (from a multiple of 16 on) of a matrix to `tokens` rows, with max(0, y) for
+/// each output y if it is to `rectify`. `false`, and nothing done, where this machine has no kernels
+/// for that.
 pub(crate) fn product(
     matrix: &Int8<'_>,
     range: Range<usize>,
     x: &Quantized<'_>,
     tokens: usize,
+    rectify: bool,
     output: &mut Output<'_>,
 ) -> bool {
     let level = level();
@@ -86,6 +89,11 @@ pub(crate) fn product(
     }
     match Product::new(matrix, range, x, tokens, output) {
         Some(product) => {
+            let product = if rectify {
+                product.rectified()
+            } else {
+                product
+            };
             product.run_all(level);
             true
         }
@@ -98,56 +106,32 @@ fn vectors() -> Option<Level> {
     Some(level()).filter(|level| *level != Level::Portable)
 }
 
-/// [`quantize`](super::integer::quantize), unless the level is the portable one.
-pub(crate) fn quantize(x: &[f32], q: &mut [i8]) -> Option<Affine> {
-    let mut affine = Affine::default();
-    // SAFETY: `level` gives one that the machine has.
-    vectors().map(|level| unsafe { rows::quantize(level, x, q, &mut affine) })?;
-    Some(affine)
+/// Quantizes rows as [`quantize`](super::integer::quantize) does, normalized before that if there is a
+/// norm; says whether it did it: not at the portable level.
+pub(crate) fn quantize(
+    source: Source<'_>,
+    norm: Option<Norm<'_>>,
+    count: usize,
+    target: &mut Target<'_>,
+) -> bool {
+    vectors().is_some_and(|level| batch::quantize(level, source, norm, count, target))
 }
 
 /// [`quantize_symmetric`](super::integer::quantize_symmetric) of each vector of `width` values,
-/// likewise; says whether it did it.
+/// likewise.
 pub(crate) fn quantize_vectors(x: &[f32], width: usize, q: &mut [i8], scales: &mut [f32]) -> bool {
-    // SAFETY: as above.
-    let done = vectors().map(|level| unsafe { rows::symmetric(level, x, width, q, scales) });
+    let done = vectors().map(|level| batch::symmetric(level, x, width, q, scales));
     done.is_some()
 }
 
-/// A norm of a row, left in `near`, and [`quantize`](super::integer::quantize) of that, likewise.
-pub(crate) fn norm_quantize(
-    x: &[f32],
-    norm: Norm<'_>,
-    near: &mut [f32],
-    q: &mut [i8],
-) -> Option<Affine> {
-    let near = near.get_mut(..x.len())?;
-    let fits = norm.gain.len() == x.len() && norm.bias.is_none_or(|bias| bias.len() == x.len());
-    let level = vectors().filter(|_| fits)?;
-    let mut affine = Affine::default();
-    // SAFETY: as above.
-    unsafe { rows::norm_quantize(level, x, norm, near, q, &mut affine) };
-    Some(affine)
-}
-
-/// [`rms_norm`](super::float::rms_norm), likewise; says whether it did it.
-pub(crate) fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) -> bool {
-    // SAFETY: as above.
-    let done = vectors().map(|level| unsafe { rows::rms_norm(level, x, gain, eps) });
-    done.is_some()
-}
-
-/// [`layer_norm`](super::float::layer_norm), likewise.
-pub(crate) fn layer_norm(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) -> bool {
-    // SAFETY: as above.
-    let done = vectors().map(|level| unsafe { rows::layer_norm(level, x, gain, bias, eps) });
-    done.is_some()
+/// A norm of each row of `width` values, in place, likewise.
+pub(crate) fn normalize(x: &mut [f32], width: usize, norm: Norm<'_>) -> bool {
+    vectors().is_some_and(|level| batch::normalize(level, x, width, norm))
 }
 
 /// [`Activation::apply_slice`], likewise.
 pub(crate) fn activate(activation: Activation, x: &mut [f32]) -> bool {
-    // SAFETY: as above.
-    let done = vectors().map(|level| unsafe { rows::activate(level, activation, x) });
+    let done = vectors().map(|level| batch::activate(level, activation, x));
     done.is_some()
 }
 

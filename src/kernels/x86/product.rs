@@ -7,7 +7,7 @@ use super::super::matmul::Form;
 use super::super::pool;
 use super::super::product::{Gated, Int8, Op, Output, Quantized};
 use super::isa::Isa;
-use super::tile::{BLOCK, MOST_BLOCKS, Sums, Tile, row_sums, total};
+use super::tile::{BLOCK, MOST_BLOCKS, STARTED, Sums, Tile, row_sums, tokens_of, total};
 use super::{pack, scratch};
 use core::ops::Range;
 
@@ -24,6 +24,7 @@ pub(crate) struct Product<'a> {
     x: Quantized<'a>,
     gated: Option<Gated<'a>>,
     op: Op,
+    rectify: bool,
     out: *mut f32,
     stride: usize,
     range: Range<usize>,
@@ -74,11 +75,18 @@ impl<'a> Product<'a> {
             x: *x,
             gated: output.gated,
             op: output.op,
+            rectify: false,
             out: output.rows.as_mut_ptr(),
             stride: output.stride,
             range,
             tokens,
         })
+    }
+
+    /// The same with max(0, y) in place of each output y, before it is gated or joined with what was there.
+    pub fn rectified(self) -> Self {
+        let rectify = true;
+        Self { rectify, ..self }
     }
 
     /// Computes all of it, on as many threads as there are and as it is worth.
@@ -134,10 +142,18 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
         let w: *const u8 = p.matrix.weights.values().as_ptr().cast();
         let x: *const u8 = p.x.rows.bytes.as_ptr().cast();
         let pitch = p.x.rows.pitch;
-        // Weights are taken as bytes plus 128, which adds 128 · Σq to every sum.
-        let mut shifts = [0i32; BATCH];
-        for (token, shift) in tokens.clone().zip(&mut shifts) {
-            *shift = total::<I>(x.add(token * pitch), stride) << 7;
+        // Weights are taken as bytes plus 128, which adds 128 · Σq to every sum. From each sum
+        // zero · Σw is taken away too, in two parts: see `OfRows`.
+        let mut starts = [0i32; BATCH];
+        let mut factors = [0i32; BATCH];
+        let zeros = p.x.zeros.as_ptr().add(tokens.start);
+        for (index, (start, factor)) in starts.iter_mut().zip(&mut factors).enumerate() {
+            if index >= tokens.len() {
+                break;
+            }
+            let x = x.add((tokens.start + index) * pitch);
+            *start = (total::<I>(x, stride) << 7).wrapping_neg();
+            *factor = two_parts(zeros.add(index).read().wrapping_neg());
         }
         let mut sums = Sums::ZERO;
         let plain = p.matrix.weights.layout() == Layout::Rows;
@@ -146,10 +162,11 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
             while row < rows.end {
                 let count = BLOCK.min(rows.end - row);
                 let of_rows = OfRows::new(p, row, row + count);
-                for (token, shift) in tokens.clone().zip(&shifts) {
+                for (token, start) in tokens.clone().zip(&starts) {
                     let (w, x) = (w.add(row * stride), x.add(token * pitch));
                     row_sums::<I>(w, stride, count, x, sums.0.as_mut_ptr());
-                    finish::<I>(p, &of_rows, (row, 1), token, *shift, sums.0.as_ptr());
+                    let raw = Some(*start);
+                    finish::<I>(p, &of_rows, (row, 1), token, raw, sums.0.as_ptr());
                 }
                 row += BLOCK;
             }
@@ -191,7 +208,8 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
             let mut fetched = 0;
             let mut token = tokens.start;
             while token < tokens.end {
-                let count = I::TOKENS.min(tokens.end - token);
+                let count = tokens_of(tokens.end - token, I::TOKENS);
+                let index = token - tokens.start;
                 let tile = Tile {
                     w: from,
                     block_pitch: BLOCK * stride,
@@ -199,17 +217,21 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
                     pitch,
                     groups: stride / 4,
                     out: sums.0.as_mut_ptr(),
+                    starts: starts.as_ptr().add(index),
+                    factors: factors.as_ptr().add(index),
+                    of_rows: of_rows.parts.as_ptr(),
                     ahead: match fetched < most {
                         true => next.wrapping_add(fetched * BLOCK * stride),
                         false => from,
                     },
+                    ..Tile::new(from)
                 };
-                I::tile::<false>(blocks, count, &tile);
+                I::tile::<STARTED>(blocks, count, &tile);
                 fetched += 1;
                 for t in 0..count {
-                    let shift = *shifts.as_ptr().add(token + t - tokens.start);
                     let sums = sums.0.as_ptr().add(t * blocks * BLOCK);
-                    finish::<I>(p, &of_rows, (row, blocks), token + t, shift, sums);
+                    let raw = of_rows.is_wide.then_some(0);
+                    finish::<I>(p, &of_rows, (row, blocks), token + t, raw, sums);
                 }
                 token += count;
             }
@@ -222,6 +244,10 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
 #[repr(C, align(64))]
 struct OfRows {
     sums: [i32; MOST_BLOCKS * BLOCK],
+    /// Each sum as two 16-bit numbers, low + 256 · high, so that one instruction multiplies both.
+    parts: [i32; MOST_BLOCKS * BLOCK],
+    /// Some sum has more than 24 bits, which no sum of 65536 weights has: no parts then.
+    is_wide: bool,
     scales: [f32; MOST_BLOCKS * BLOCK],
     bias: [f32; MOST_BLOCKS * BLOCK],
     /// Rows that there are.
@@ -235,6 +261,8 @@ impl OfRows {
         let count = (end - row).min(MOST_BLOCKS * BLOCK);
         let mut of_rows = Self {
             sums: [0; MOST_BLOCKS * BLOCK],
+            parts: [0; MOST_BLOCKS * BLOCK],
+            is_wide: false,
             scales: [0.0; MOST_BLOCKS * BLOCK],
             bias: [0.0; MOST_BLOCKS * BLOCK],
             count,
@@ -242,8 +270,23 @@ impl OfRows {
         copy(&mut of_rows.sums, p.matrix.sums, row, count);
         copy(&mut of_rows.scales, p.matrix.scales, row, count);
         copy(&mut of_rows.bias, p.matrix.bias, row, count);
+        let mut wide = 0;
+        for (parts, sum) in of_rows.parts.iter_mut().zip(of_rows.sums) {
+            wide |= sum.wrapping_add(1 << 23) >> 24;
+            *parts = (sum & 0xFF) | ((sum >> 8) << 16);
+        }
+        of_rows.is_wide = wide != 0;
+        if of_rows.is_wide {
+            of_rows.parts = [0; MOST_BLOCKS * BLOCK];
+        }
         of_rows
     }
+}
+
+/// A factor of [`OfRows::parts`]: x for the low number, 256 · x for the high one.
+#[inline(always)]
+fn two_parts(x: i32) -> i32 {
+    (x & 0xFFFF) | (x << 24)
 }
 
 /// Copies `count` values from `row` on, as far as there are any.
@@ -255,21 +298,21 @@ fn copy<T: Copy>(to: &mut [T], from: &[T], row: usize, count: usize) {
 }
 
 /// Turns the sums of `blocks` blocks of rows with a token into outputs, each operation rounded as the
-/// contract says: y = f32(Σ q·w − zero·Σ w) · (x.scale · w.scale), + b.
+/// contract says: y = f32(Σ q·w − zero·Σ w) · (x.scale · w.scale), + b. Sums may be `raw`: without
+/// −zero·Σ w, and what is left to be added to them.
 #[inline(always)]
 unsafe fn finish<I: Isa>(
     p: &Product<'_>,
     of_rows: &OfRows,
     (row, blocks): (usize, usize),
     token: usize,
-    shift: i32,
+    raw: Option<i32>,
     sums: *const i32,
 ) {
     // SAFETY: `Product::new` checked that all of these have the rows and the token.
     unsafe {
         let zero = I::splat_i32(*p.x.zeros.as_ptr().add(token));
         let scale = I::splat(*p.x.scales.as_ptr().add(token));
-        let shift = I::splat_i32(shift);
         let (mut target, mut by) = (token, None);
         if let Some(gated) = &p.gated {
             let gate;
@@ -280,13 +323,20 @@ unsafe fn finish<I: Isa>(
         let has_bias = !p.matrix.bias.is_empty();
         let mut at = 0;
         while at < blocks * BLOCK {
-            let row_sums = I::load_i32(of_rows.sums.as_ptr().add(at));
-            let exact = I::sub_i32(I::load_i32(sums.add(at)), shift);
-            let exact = I::sub_i32(exact, I::mul_i32(zero, row_sums));
+            let mut exact = I::load_i32(sums.add(at));
+            if let Some(start) = raw {
+                let row_sums = I::load_i32(of_rows.sums.as_ptr().add(at));
+                exact = I::add_i32(exact, I::splat_i32(start));
+                exact = I::sub_i32(exact, I::mul_i32(zero, row_sums));
+            }
             let scales = I::mul(scale, I::load(of_rows.scales.as_ptr().add(at)));
             let mut y = I::mul(I::convert(exact), scales);
             if has_bias {
                 y = I::add(y, I::load(of_rows.bias.as_ptr().add(at)));
+            }
+            if p.rectify {
+                // The second one where they are equal or one is NaN: −0 and NaN stay.
+                y = I::max(I::splat(0.0), y);
             }
             if let Some((factor, gate)) = by {
                 if let Some(factor) = factor {

@@ -1,10 +1,13 @@
-//! Rows of floats: quantization, norms, activations, dequantization. Each is the portable function of
+//! Rows of floats: quantization, norms, activations. Each is the portable function of
 //! the same name, sixteen values at a time; what is left at the end of a row goes through a copy.
 
 use super::super::activation::Activation;
 use super::super::integer::{Affine, TINY};
 use super::super::{float, math};
 use super::isa::Isa;
+use core::arch::x86_64::{
+    _mm_add_ps, _mm_div_ps, _mm_loadu_ps, _mm_set1_ps, _mm_sqrt_ps, _mm_storeu_ps,
+};
 
 /// Values of a step.
 const STEP: usize = 16;
@@ -58,38 +61,146 @@ pub(crate) struct Norm<'a> {
     pub eps: f32,
 }
 
-levels! {
-    pub(super) unsafe fn norm_quantize(x: &[f32], norm: Norm<'_>, near: &mut [f32], q: &mut [i8], affine: &mut Affine) = norm_quantize_by
+impl Norm<'_> {
+    /// Whether it is one of rows of `width` values.
+    pub fn fits(&self, width: usize) -> bool {
+        self.gain.len() == width && self.bias.is_none_or(|bias| bias.len() == width)
+    }
 }
 
-/// Normalizes a row into `near`, as long as it, and quantizes that.
+/// A row's mean (0 without a bias: x − 0 is x), and 1 / sqrt(variance + ε).
+type Moments = (f32, f32);
+
+/// Those of a row.
 #[inline(always)]
-unsafe fn norm_quantize_by<I: Isa>(
-    x: &[f32],
-    norm: Norm<'_>,
-    near: &mut [f32],
-    q: &mut [i8],
-    affine: &mut Affine,
-) {
+pub(super) unsafe fn moments<I: Isa>(x: &[f32], norm: Norm<'_>) -> Moments {
     // SAFETY: as in `values`.
     unsafe {
         let n = x.len() as f32;
         let mean = match norm.bias {
             Some(_) => sum::<I>(x) / n,
-            // x − 0 is x.
             None => 0.0,
         };
         let variance = squares::<I>(x, mean) / n;
-        let inverse = I::splat(1.0 / math::sqrt(variance + norm.eps));
-        let mean = I::splat(mean);
-        let (mut low, mut high) = (I::splat(0.0), I::splat(0.0));
-        let mut at = 0;
-        while at < x.len() {
-            let mut v = I::mul(I::sub(values::<I>(x, at), mean), inverse);
-            v = I::mul(v, values::<I>(norm.gain, at));
-            if let Some(bias) = norm.bias {
-                v = I::add(v, values::<I>(bias, at));
+        let [inverse, ..] = inverses([variance; 4], norm);
+        (mean, inverse)
+    }
+}
+
+/// Those of four rows of the same length: each sum waits for itself, so that several are made at a
+/// time.
+#[inline(always)]
+pub(super) unsafe fn moments_of_four<I: Isa>(x: [&[f32]; 4], norm: Norm<'_>) -> [Moments; 4] {
+    // SAFETY: as in `values`.
+    unsafe {
+        let [first, ..] = x;
+        let n = first.len() as f32;
+        let means = match norm.bias {
+            Some(_) => sums_of_four::<I, false>(x, [0.0; 4]).map(|sum| sum / n),
+            None => [0.0; 4],
+        };
+        let variances = sums_of_four::<I, true>(x, means).map(|sum| sum / n);
+        let inverses = inverses(variances, norm);
+        let mut all = [(0.0, 0.0); 4];
+        for (all, both) in all.iter_mut().zip(means.into_iter().zip(inverses)) {
+            *all = both;
+        }
+        all
+    }
+}
+
+/// 1 / sqrt(variance + ε) of four rows.
+#[inline(always)]
+unsafe fn inverses(variances: [f32; 4], norm: Norm<'_>) -> [f32; 4] {
+    let mut inverses = [0.0; 4];
+    // SAFETY: SSE is part of the target.
+    unsafe {
+        let sums = _mm_add_ps(_mm_loadu_ps(variances.as_ptr()), _mm_set1_ps(norm.eps));
+        let by_roots = _mm_div_ps(_mm_set1_ps(1.0), _mm_sqrt_ps(sums));
+        _mm_storeu_ps(inverses.as_mut_ptr(), by_roots);
+    }
+    inverses
+}
+
+/// Σ xᵢ, or Σ (xᵢ − mean)² where `SQUARES`, of each of four rows, in eight lanes.
+#[inline(always)]
+unsafe fn sums_of_four<I: Isa, const SQUARES: bool>(x: [&[f32]; 4], means: [f32; 4]) -> [f32; 4] {
+    let [first, ..] = x;
+    let whole = first.len() / STEP * STEP;
+    // SAFETY: as in `values`; all rows are as long as the first.
+    unsafe {
+        let value = |row: usize, at: usize| {
+            let v = I::load(x.get_unchecked(row).as_ptr().add(at));
+            match SQUARES {
+                true => {
+                    let v = I::sub(v, I::splat(*means.get_unchecked(row)));
+                    I::mul(v, v)
+                }
+                false => v,
             }
+        };
+        let (mut ab, mut cd) = (I::zero_pair(), I::zero_pair());
+        let mut at = 0;
+        while at < whole {
+            ab = I::sum_pair(ab, value(0, at), value(1, at));
+            cd = I::sum_pair(cd, value(2, at), value(3, at));
+            at += STEP;
+        }
+        let mut lanes = [[0.0f32; float::LANES]; 4];
+        I::store_pair(lanes.as_mut_ptr().cast(), ab);
+        I::store_pair(lanes.as_mut_ptr().add(2).cast(), cd);
+        let mut sums = [0.0; 4];
+        for (((sum, lanes), x), mean) in sums.iter_mut().zip(lanes).zip(x).zip(means) {
+            let rest = x.iter().skip(whole).map(|x| match SQUARES {
+                true => (x - mean) * (x - mean),
+                false => *x,
+            });
+            *sum = join(lanes, rest);
+        }
+        sums
+    }
+}
+
+/// Sixteen values of a normed row.
+#[inline(always)]
+unsafe fn normed<I: Isa>(x: &[f32], at: usize, (mean, inverse): Moments, norm: Norm<'_>) -> I::F {
+    // SAFETY: as in `values`.
+    unsafe {
+        let mut v = values::<I>(x, at);
+        if norm.bias.is_some() {
+            v = I::sub(v, I::splat(mean));
+        }
+        v = I::mul(I::mul(v, I::splat(inverse)), values::<I>(norm.gain, at));
+        match norm.bias {
+            Some(bias) => I::add(v, values::<I>(bias, at)),
+            None => v,
+        }
+    }
+}
+
+/// Normalizes a row into `near`, as long as it, and quantizes that.
+#[inline(always)]
+pub(super) unsafe fn norm_quantize<I: Isa>(
+    x: &[f32],
+    moments: Moments,
+    norm: Norm<'_>,
+    near: &mut [f32],
+    q: &mut [i8],
+) -> Affine {
+    // SAFETY: as in `values`.
+    unsafe {
+        let mut bounds = Bounds::<I>::none();
+        let mut at = 0;
+        while at + 2 * STEP <= x.len() {
+            let a = normed::<I>(x, at, moments, norm);
+            let b = normed::<I>(x, at + STEP, moments, norm);
+            bounds.widen_both(a, b);
+            put::<I>(near, at, a);
+            put::<I>(near, at + STEP, b);
+            at += 2 * STEP;
+        }
+        while at < x.len() {
+            let mut v = normed::<I>(x, at, moments, norm);
             if at + STEP > x.len() {
                 // What is past the end becomes zeros.
                 let mut copy = [0.0f32; STEP];
@@ -99,74 +210,130 @@ unsafe fn norm_quantize_by<I: Isa>(
                 }
                 v = I::load(copy.as_ptr());
             }
-            (low, high) = (I::min(v, low), I::max(v, high));
+            bounds.widen(v);
             put::<I>(near, at, v);
             at += STEP;
         }
-        quantize_within::<I>(near, q, (low, high), affine);
+        quantize_within::<I>(near, q, bounds)
     }
 }
 
-levels! {
-    pub(super) unsafe fn quantize(x: &[f32], q: &mut [i8], affine: &mut Affine) = quantize_by
+/// Normalizes a row in place.
+#[inline(always)]
+pub(super) unsafe fn norm_in_place<I: Isa>(x: &mut [f32], moments: Moments, norm: Norm<'_>) {
+    let mut at = 0;
+    while at < x.len() {
+        // SAFETY: as in `values`.
+        unsafe {
+            let v = normed::<I>(x, at, moments, norm);
+            put::<I>(x, at, v);
+        }
+        at += STEP;
+    }
+}
+
+/// The lanes' least and greatest values, and 0. Two of each, so that one does not wait for the one
+/// before.
+struct Bounds<I: Isa> {
+    low: [I::F; 2],
+    high: [I::F; 2],
+}
+
+impl<I: Isa> Bounds<I> {
+    #[inline(always)]
+    unsafe fn none() -> Self {
+        // SAFETY: the caller enabled the features.
+        let zero = unsafe { I::splat(0.0) };
+        Self {
+            low: [zero; 2],
+            high: [zero; 2],
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn widen(&mut self, v: I::F) {
+        let ([low, _], [high, _]) = (&mut self.low, &mut self.high);
+        // SAFETY: as above.
+        unsafe { (*low, *high) = (I::min(v, *low), I::max(v, *high)) };
+    }
+
+    /// Two vectors of values.
+    #[inline(always)]
+    unsafe fn widen_both(&mut self, a: I::F, b: I::F) {
+        let ([low, low2], [high, high2]) = (&mut self.low, &mut self.high);
+        // SAFETY: as above.
+        unsafe {
+            (*low, *high) = (I::min(a, *low), I::max(a, *high));
+            (*low2, *high2) = (I::min(b, *low2), I::max(b, *high2));
+        }
+    }
 }
 
 /// [`quantize`](super::super::integer::quantize).
 #[inline(always)]
-unsafe fn quantize_by<I: Isa>(x: &[f32], q: &mut [i8], affine: &mut Affine) {
+pub(super) unsafe fn quantize<I: Isa>(x: &[f32], q: &mut [i8]) -> Affine {
     // SAFETY: as in `values`; `q` is written within its length.
     unsafe {
-        let (mut low, mut high) = (I::splat(0.0), I::splat(0.0));
+        let mut bounds = Bounds::<I>::none();
         let mut at = 0;
+        while at + 2 * STEP <= x.len() {
+            bounds.widen_both(values::<I>(x, at), values::<I>(x, at + STEP));
+            at += 2 * STEP;
+        }
         while at < x.len() {
             // The zeros past the end change nothing.
-            let v = values::<I>(x, at);
-            (low, high) = (I::min(v, low), I::max(v, high));
+            bounds.widen(values::<I>(x, at));
             at += STEP;
         }
-        quantize_within::<I>(x, q, (low, high), affine);
+        quantize_within::<I>(x, q, bounds)
     }
 }
 
-/// Quantizes a row whose values are within the lanes of `low` and `high`.
+/// Quantizes a row whose values are within the bounds.
 #[inline(always)]
-unsafe fn quantize_within<I: Isa>(
-    x: &[f32],
-    q: &mut [i8],
-    (low, high): (I::F, I::F),
-    affine: &mut Affine,
-) {
+unsafe fn quantize_within<I: Isa>(x: &[f32], q: &mut [i8], bounds: Bounds<I>) -> Affine {
     // SAFETY: as in `values`; `q` is written within its length.
     unsafe {
+        let ([low, low2], [high, high2]) = (bounds.low, bounds.high);
+        let (low, high) = (I::min(low, low2), I::max(high, high2));
         let low = -greatest::<I>(I::sub(I::splat(0.0), low), 0.0);
         let high = greatest::<I>(high, 0.0);
         // 0 − low turned a low of +0 into one of −0, which the differences below do not show.
         let range = high - low;
         if !(TINY..=f32::MAX).contains(&range) {
             q.fill(0);
-            *affine = Affine::default();
-            return;
+            return Affine::default();
         }
         let inverse = 254.0 / range;
         let zero = math::round_half_even(-127.0 - low * inverse) as i32;
-        let (by, most, least) = (I::splat(inverse), I::splat(254.0), I::splat(-254.0));
-        let (shift, lowest) = (I::splat_i32(zero), I::splat_i32(-127));
+        // No number is beyond the range, so that none is beyond ±254 steps once it is rounded.
+        let by = I::splat(inverse);
+        let steps = |at: usize| I::round(I::mul(values::<I>(x, at), by));
         let count = x.len().min(q.len());
         let mut at = 0;
+        while at + 4 * STEP <= count {
+            let four = [
+                steps(at),
+                steps(at + STEP),
+                steps(at + 2 * STEP),
+                steps(at + 3 * STEP),
+            ];
+            I::store_steps(q.as_mut_ptr().add(at), four, zero);
+            at += 4 * STEP;
+        }
+        let (shift, lowest) = (I::splat_i32(zero), I::splat_i32(-127));
         while at < count {
-            let v = I::mul(values::<I>(x, at), by);
-            let v = I::round(I::max(least, I::min(most, v)));
-            let v = I::max_i32(I::add_i32(v, shift), lowest);
+            let v = I::max_i32(I::add_i32(steps(at), shift), lowest);
             put_i8::<I>(q, at, count, v);
             at += STEP;
         }
         if let Some(padding) = q.get_mut(count..) {
             padding.fill(0);
         }
-        *affine = Affine {
+        Affine {
             scale: range / 254.0,
             zero,
-        };
+        }
     }
 }
 
@@ -187,27 +354,10 @@ unsafe fn put_i8<I: Isa>(q: &mut [i8], at: usize, end: usize, v: I::S) {
     }
 }
 
-levels! {
-    pub(super) unsafe fn symmetric(x: &[f32], width: usize, q: &mut [i8], scales: &mut [f32])
-        = vectors_by
-}
-
-/// [`symmetric_by`] of each vector of `width` values.
-#[inline(always)]
-unsafe fn vectors_by<I: Isa>(x: &[f32], width: usize, q: &mut [i8], scales: &mut [f32]) {
-    let vectors = x
-        .chunks_exact(width.max(1))
-        .zip(q.chunks_exact_mut(width.max(1)));
-    for ((x, q), scale) in vectors.zip(scales) {
-        // SAFETY: the caller enabled the features.
-        unsafe { symmetric_by::<I>(x, q, scale) };
-    }
-}
-
 /// [`quantize_symmetric`](super::super::integer::quantize_symmetric).
 #[inline(always)]
-pub(super) unsafe fn symmetric_by<I: Isa>(x: &[f32], q: &mut [i8], scale: &mut f32) {
-    // SAFETY: as in `quantize_by`.
+pub(super) unsafe fn symmetric<I: Isa>(x: &[f32], q: &mut [i8]) -> f32 {
+    // SAFETY: as in `quantize`.
     unsafe {
         let magnitude = I::splat_i32(0x7FFF_FFFF);
         let mut most = I::splat(0.0);
@@ -220,27 +370,34 @@ pub(super) unsafe fn symmetric_by<I: Isa>(x: &[f32], q: &mut [i8], scale: &mut f
         let most = greatest::<I>(most, 0.0);
         if !(TINY..=f32::MAX).contains(&most) {
             q.fill(0);
-            *scale = 0.0;
-            return;
+            return 0.0;
         }
-        let (by, limit, least) = (I::splat(127.0 / most), I::splat(127.0), I::splat(-127.0));
+        // No number is beyond ±127 steps once it is rounded.
+        let by = I::splat(127.0 / most);
+        let steps = |at: usize| I::round(I::mul(values::<I>(x, at), by));
         let count = x.len().min(q.len());
         let mut at = 0;
+        while at + 4 * STEP <= count {
+            let four = [
+                steps(at),
+                steps(at + STEP),
+                steps(at + 2 * STEP),
+                steps(at + 3 * STEP),
+            ];
+            I::store_steps(q.as_mut_ptr().add(at), four, 0);
+            at += 4 * STEP;
+        }
         while at < count {
-            let v = I::mul(values::<I>(x, at), by);
-            put_i8::<I>(q, at, count, I::round(I::max(least, I::min(limit, v))));
+            put_i8::<I>(q, at, count, steps(at));
             at += STEP;
         }
-        *scale = most / 127.0;
+        most / 127.0
     }
 }
 
-/// Joins eight lanes, after the values from `at` on went to theirs.
+/// Joins eight lanes, after the values of `rest` went to theirs.
 #[inline(always)]
-unsafe fn join<I: Isa>(sum: I::E, rest: impl Iterator<Item = f32>) -> f32 {
-    let mut lanes = [0.0f32; float::LANES];
-    // SAFETY: as in `values`.
-    unsafe { I::store8(lanes.as_mut_ptr(), sum) };
+fn join(mut lanes: [f32; float::LANES], rest: impl Iterator<Item = f32>) -> f32 {
     for (index, x) in rest.enumerate() {
         if let Some(lane) = lanes.get_mut(index % float::LANES) {
             *lane += x;
@@ -249,19 +406,28 @@ unsafe fn join<I: Isa>(sum: I::E, rest: impl Iterator<Item = f32>) -> f32 {
     float::tree(lanes)
 }
 
+/// The lanes of a sum.
+#[inline(always)]
+unsafe fn lanes<I: Isa>(sum: I::E) -> [f32; float::LANES] {
+    let mut lanes = [0.0f32; float::LANES];
+    // SAFETY: the caller enabled the features.
+    unsafe { I::store8(lanes.as_mut_ptr(), sum) };
+    lanes
+}
+
 /// Σ xᵢ in eight lanes.
 #[inline(always)]
 unsafe fn sum<I: Isa>(x: &[f32]) -> f32 {
     let whole = x.len() / STEP * STEP;
     // SAFETY: as in `values`.
     unsafe {
-        let mut lanes = I::zero8();
+        let mut sum = I::zero8();
         let mut at = 0;
         while at < whole {
-            lanes = I::sum8(lanes, I::load(x.as_ptr().add(at)));
+            sum = I::sum8(sum, I::load(x.as_ptr().add(at)));
             at += STEP;
         }
-        join::<I>(lanes, x.iter().skip(whole).copied())
+        join(lanes::<I>(sum), x.iter().skip(whole).copied())
     }
 }
 
@@ -271,76 +437,22 @@ unsafe fn squares<I: Isa>(x: &[f32], mean: f32) -> f32 {
     let whole = x.len() / STEP * STEP;
     // SAFETY: as in `values`.
     unsafe {
-        let mut lanes = I::zero8();
+        let mut sum = I::zero8();
         let from = I::splat(mean);
         let mut at = 0;
         while at < whole {
             let v = I::sub(I::load(x.as_ptr().add(at)), from);
-            lanes = I::sum8(lanes, I::mul(v, v));
+            sum = I::sum8(sum, I::mul(v, v));
             at += STEP;
         }
         let rest = x.iter().skip(whole).map(|x| (x - mean) * (x - mean));
-        join::<I>(lanes, rest)
+        join(lanes::<I>(sum), rest)
     }
-}
-
-levels! {
-    pub(super) unsafe fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) = rms_norm_by
-}
-
-/// [`rms_norm`](float::rms_norm).
-#[inline(always)]
-unsafe fn rms_norm_by<I: Isa>(x: &mut [f32], gain: &[f32], eps: f32) {
-    // SAFETY: as in `values`.
-    unsafe {
-        // x − 0 is x.
-        let mean = squares::<I>(x, 0.0) / x.len() as f32;
-        let inverse = I::splat(1.0 / math::sqrt(mean + eps));
-        let count = x.len().min(gain.len());
-        let x = x.get_mut(..count).unwrap_or_default();
-        let mut at = 0;
-        while at < count {
-            let v = I::mul(values::<I>(x, at), inverse);
-            put::<I>(x, at, I::mul(v, values::<I>(gain, at)));
-            at += STEP;
-        }
-    }
-}
-
-levels! {
-    pub(super) unsafe fn layer_norm(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32)
-        = layer_norm_by
-}
-
-/// [`layer_norm`](float::layer_norm).
-#[inline(always)]
-unsafe fn layer_norm_by<I: Isa>(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) {
-    // SAFETY: as in `values`.
-    unsafe {
-        let n = x.len() as f32;
-        let mean = sum::<I>(x) / n;
-        let variance = squares::<I>(x, mean) / n;
-        let inverse = I::splat(1.0 / math::sqrt(variance + eps));
-        let mean = I::splat(mean);
-        let count = x.len().min(gain.len()).min(bias.len());
-        let x = x.get_mut(..count).unwrap_or_default();
-        let mut at = 0;
-        while at < count {
-            let v = I::mul(I::sub(values::<I>(x, at), mean), inverse);
-            let v = I::mul(v, values::<I>(gain, at));
-            put::<I>(x, at, I::add(v, values::<I>(bias, at)));
-            at += STEP;
-        }
-    }
-}
-
-levels! {
-    pub(super) unsafe fn activate(activation: Activation, x: &mut [f32]) = activate_by
 }
 
 /// [`Activation::apply_slice`].
 #[inline(always)]
-unsafe fn activate_by<I: Isa>(activation: Activation, x: &mut [f32]) {
+pub(super) unsafe fn activate<I: Isa>(activation: Activation, x: &mut [f32]) {
     // SAFETY: as in `values`.
     unsafe {
         let mut at = 0;

@@ -18,7 +18,26 @@ const ALONE: usize = 2048;
 pub(super) const MOST_TOKENS: usize = 6;
 pub(super) const MOST_BLOCKS: usize = 4;
 
+/// Kind of a tile: Σ i16·i16.
+pub(super) const PAIRS: u8 = 0;
+/// Σ u8·i8, added to what each token's sums begin with.
+pub(super) const BYTES: u8 = 1;
+/// The same, and each row's numbers times the token's factors.
+pub(super) const STARTED: u8 = 2;
+
+/// Tokens of the next tile of several that together have `rest`: no short tile is left for the end,
+/// which would use the machine badly.
+#[inline(always)]
+pub(super) fn tokens_of(rest: usize, most: usize) -> usize {
+    if rest > most && rest < 2 * most {
+        rest.div_ceil(2)
+    } else {
+        rest.min(most)
+    }
+}
+
 /// The sums of a tile: token after token, row after row.
+#[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Sums(pub [i32; MOST_TOKENS * MOST_BLOCKS * BLOCK]);
 
@@ -42,18 +61,43 @@ pub(super) struct Tile {
     pub groups: usize,
     /// Room for `R · LANES · T` sums.
     pub out: *mut i32,
+    /// Whether [`PAIRS`] are added to the sums that lie there.
+    pub resume: bool,
+    /// What each token's sums begin with, unless they are [`PAIRS`].
+    pub starts: *const i32,
+    /// Two 16-bit factors of each token, for [`STARTED`].
+    pub factors: *const i32,
+    /// Two 16-bit numbers of each row, which these factors multiply.
+    pub of_rows: *const i32,
     /// Where to fetch into the cache meanwhile, a line a group; nothing is read there.
     pub ahead: *const u8,
 }
 
 impl Tile {
-    /// Computes `R` vectors of rows with `T` tokens: Σ u8·i8, or Σ i16·i16 where `PAIRS`. Sums lie token
-    /// after token.
+    /// A tile of nothing yet, with weights at `w`.
+    pub fn new(w: *const u8) -> Self {
+        Self {
+            w,
+            block_pitch: 0,
+            x: core::ptr::null(),
+            pitch: 0,
+            groups: 0,
+            out: core::ptr::null_mut(),
+            resume: false,
+            starts: core::ptr::null(),
+            factors: core::ptr::null(),
+            of_rows: core::ptr::null(),
+            // Where nothing is mapped, each fetch would search all tables for it.
+            ahead: w,
+        }
+    }
+
+    /// Computes `R` vectors of rows with `T` tokens. Sums lie token after token.
     ///
     /// # Safety
     /// The features of `I` are enabled, and the pointers are good for what the fields say.
     #[inline(always)]
-    pub unsafe fn sums<I: Isa, const R: usize, const T: usize, const PAIRS: bool>(&self) {
+    pub unsafe fn sums<I: Isa, const R: usize, const T: usize, const KIND: u8>(&self) {
         // SAFETY: as above; R vectors are R · LANES / 16 blocks.
         unsafe {
             let per_block = BLOCK / I::LANES;
@@ -67,6 +111,30 @@ impl Tile {
                 *x = self.x.add(t * self.pitch);
             }
             let mut sums = [[I::zeros(); R]; T];
+            if KIND == PAIRS && self.resume {
+                for (t, sums) in sums.iter_mut().enumerate() {
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        *sum = I::lanes(self.out.add((t * R + r) * I::LANES).cast_const().cast());
+                    }
+                }
+            }
+            if KIND != PAIRS {
+                for (t, sums) in sums.iter_mut().enumerate() {
+                    *sums = [I::splat_lanes(self.starts.add(t)); R];
+                }
+            }
+            if KIND == STARTED {
+                let mut of_rows = [I::zeros(); R];
+                for (r, of_rows) in of_rows.iter_mut().enumerate() {
+                    *of_rows = I::lanes(self.of_rows.add(r * I::LANES).cast());
+                }
+                for (t, sums) in sums.iter_mut().enumerate() {
+                    let factors = I::splat_lanes(self.factors.add(t));
+                    for (sum, of_row) in sums.iter_mut().zip(of_rows) {
+                        *sum = I::dot2(*sum, of_row, factors);
+                    }
+                }
+            }
             for group in 0..self.groups {
                 if T > 1 {
                     let ahead = self.ahead.wrapping_add(group * GROUP);
@@ -82,7 +150,7 @@ impl Tile {
                 }
                 for (sums, x) in sums.iter_mut().zip(x) {
                     let x = x.add(group * 4);
-                    if PAIRS {
+                    if KIND == PAIRS {
                         let x = I::splat2(x.cast());
                         for (sum, w) in sums.iter_mut().zip(w) {
                             *sum = I::dot2(*sum, w, x);

@@ -6,7 +6,9 @@ use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::Stack;
 use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
-use crate::model::pieces::{fill, normalize, relative_bias, rows_from, store_keys_values};
+use crate::model::pieces::{
+    fill, normalize, relative_bias, rows_from, states_from, store_keys_values,
+};
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
 use crate::tensor::turn::Turn;
@@ -15,8 +17,8 @@ use crate::tensor::{Op, Output, Region};
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
     #[inline(never)]
     pub(super) fn keys_values(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let rows = self.tile_rows();
+        let rows = self.attention_rows();
+        let (count, next) = self.tile_with(rows, token);
         let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.self_norm);
         let limit = self.session.limits.source;
@@ -30,8 +32,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let mut cache = KvCache::carve(&mut low, kv_shape(shape, &shape.encoder, limit));
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm, turn);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let matrices = (Region::resident(palm), [record.k, record.v]);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
         let cache = (&mut cache, token);
@@ -44,8 +46,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
 
     #[inline(never)]
     pub(super) fn attention(&mut self, layer: u32, token: usize, turn: &mut Turn) -> Stage {
-        let (count, next) = self.tile_of(token);
-        let (rows, len) = (self.tile_rows(), self.len);
+        let (rows, len) = (self.attention_rows(), self.len);
+        let (count, next) = self.tile_with(rows, token);
         let limit = self.session.limits.source;
         let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.self_norm);
@@ -70,10 +72,10 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, inner);
         let wide: &mut [f32] = low.take(rows.saturating_mul(inner).max(d_model));
         let mut scratch = Scratch::carve(&mut low, shape.int8, limit as usize, shape.encoder.d_kv);
-        let tokens = token..token.saturating_add(count);
         // With one tile, its rows are still those that keys and values were made of.
         if token > 0 || next.is_some() {
-            fill(&mut tile, wide, states, d_model, tokens, norm, turn);
+            let rows = states_from(states, token, d_model);
+            fill(&mut tile, wide, rows, count, norm, turn);
         } else {
             tile.keep(d_model);
         }

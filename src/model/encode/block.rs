@@ -10,7 +10,7 @@ use crate::layers::mixture::{RouteTrace, RouterView, Stack, TokenAt};
 use crate::layers::position::Rotary;
 use crate::layers::tile::{Tile, TileKind};
 use crate::model::pieces::{
-    add, copy, factor, fetch, fill, rows_from, sort_by_expert, store_keys_values,
+    add, copy, factor, fetch, fill, rows_from, sort_by_expert, states_from, store_keys_values,
 };
 use crate::model::plan::kv_shape;
 use crate::model::{BlockShape, Error, Model, Session};
@@ -183,8 +183,8 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
         let region = Region::expert(palm, blob);
         let kind = TileKind::for_tensor(&region, k, shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, 0);
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm, turn);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let rotary = Rotary::of(palm, palm.header().roles.encoder_positions);
         let cache = (&mut cache, token);
         store_keys_values((region, [k, v]), rotary, (&tile, count), wide, cache, turn);
@@ -232,8 +232,8 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
         };
         let kind = TileKind::for_tensor(&attending.region, q, shape.layout);
         let mut tile = Tile::carve(&mut low, kind, rows, d_model, inner);
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm, turn);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let mut output = Output {
             rows: rows_from(aside, token, d_model),
             stride: d_model,
@@ -281,8 +281,8 @@ impl<'m, S: WeightSource> Encoding<'_, 'm, '_, S> {
         let block = FeedForward::expert(model.palm(), blob, &expert);
         let layout = model.shape().layout;
         let mut tile = Tile::carve(&mut low, block.tile_kind(layout), rows, d_model, d_ff);
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm, turn);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let mut output = Output {
             rows: rows_from(aside, token, d_model),
             stride: d_model,

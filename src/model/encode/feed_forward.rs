@@ -2,16 +2,17 @@
 
 use super::{Encoding, Regions, Stage};
 use crate::format::LayerRecord;
+use crate::kernels::product::Source;
 use crate::layers::feed_forward::FeedForward;
 use crate::layers::mixture::{
     DispatchView, RouteTrace, RouterView, Stack, TokenAt, capacity_of, waits,
 };
 use crate::layers::tile::Tile;
-use crate::model::pieces::{copy, factor, fetch, fill, normalize, rows_from, set_row};
+use crate::model::pieces::{copy, factor, fetch, fill, normalize, rows_from, states_from};
 use crate::model::{Error, Session};
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
-use crate::tensor::turn::{NORM, QUANTIZE, Turn};
+use crate::tensor::turn::{NORM, Turn};
 use crate::tensor::{Gated, Gates, Op, Output, part};
 
 impl<S: WeightSource> Encoding<'_, '_, '_, S> {
@@ -34,8 +35,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let (d_model, d_ff) = (shape.d_model, shape.encoder.dense_ff);
         let mut tile = Tile::carve(&mut low, shape.tile_kind(), rows, d_model, d_ff);
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
-        let tokens = token..token.saturating_add(count);
-        fill(&mut tile, wide, states, d_model, tokens, norm, turn);
+        let rows = states_from(states, token, d_model);
+        fill(&mut tile, wide, rows, count, norm, turn);
         let (to, op) = if shape.parallel {
             (aside, Op::Store)
         } else {
@@ -221,11 +222,12 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let wide: &mut [f32] = low.take(rows.saturating_mul(d_ff).max(d_model));
         let block = FeedForward::expert(palm, blob, &expert_record);
         let mut tile = Tile::carve(&mut low, block.tile_kind(shape.layout), rows, d_model, d_ff);
-        for row in turn.take(count, d_model.saturating_mul(NORM + QUANTIZE), 1) {
-            let from = tokens.get(row).copied().unwrap_or(0);
-            let state = part(states, (from as usize).saturating_mul(d_model), d_model);
-            set_row(&mut tile, row, wide, state, norm.as_ref());
-        }
+        let rows = Source {
+            values: states,
+            width: d_model,
+            picks: Some(tokens),
+        };
+        fill(&mut tile, wide, rows, count, norm, turn);
         let mut output = Output {
             rows: if shape.is_aside(&record) {
                 aside

@@ -10,6 +10,8 @@ use super::encoded::Encoded;
 use super::pieces::{add, normalize};
 use super::{Error, Model, Progress, Session};
 use crate::format::FeedForwardKind;
+#[cfg(feature = "threads")]
+use crate::kernels::pool;
 use crate::layers::mixture::{NoTrace, RouteTrace, Stack};
 use crate::layers::norm::NormKind;
 use crate::storage::WeightSource;
@@ -22,6 +24,10 @@ const ADD: usize = 8;
 
 /// What a value of an embedding costs, which lies among those of other rows.
 const EMBED: usize = 70;
+
+/// The same of a machine with several threads: bytes of a row lie far apart.
+#[cfg(feature = "threads")]
+const FAR: usize = 512;
 
 /// What the next unit does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,7 +243,12 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
 
     /// Tokens of the tile that begins at `token`, and where the next one begins.
     fn tile_of(&self, token: usize) -> (usize, Option<usize>) {
-        let count = self.tile_rows().min(self.len.saturating_sub(token));
+        self.tile_with(self.tile_rows(), token)
+    }
+
+    /// The same with tiles of so many rows.
+    fn tile_with(&self, rows: usize, token: usize) -> (usize, Option<usize>) {
+        let count = rows.min(self.len.saturating_sub(token));
         let next = token.saturating_add(count);
         (count, (next < self.len && count > 0).then_some(next))
     }
@@ -251,17 +262,31 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
             .min(self.session.limits.source as usize)
     }
 
+    /// The same of attention's.
+    fn attention_rows(&self) -> usize {
+        let rows = self.session.model.shape().attention_tile();
+        rows.min(self.session.limits.source as usize)
+    }
+
     #[inline(never)]
     fn embed(&mut self, turn: &mut Turn) -> Stage {
         let (len, d_model) = (self.len, self.session.model.shape().d_model.max(1));
         let kind = self.session.norm_kind();
-        let embedding = Embedding::new(&self.session.model, Stack::Encoder, kind);
-        let Regions { states, .. } = self.session.encode_regions(false);
-        let rows = states.chunks_exact_mut(d_model).enumerate();
+        let (model, Regions { states, .. }) = self.session.with_model(false);
+        let embedding = Embedding::new(model, Stack::Encoder, kind);
         let some = turn.take(len, d_model.saturating_mul(EMBED), 1);
-        for (position, row) in rows.skip(some.start).take(some.len()) {
-            let id = row.first().map_or(0, |first| first.to_bits());
-            embedding.row(id, position, row);
+        let first = some.start;
+        let some = first.saturating_mul(d_model)..some.end.saturating_mul(d_model);
+        let states = states.get_mut(some).unwrap_or_default();
+        let embed = |row: usize, state: &mut [f32]| {
+            let id = state.first().map_or(0, |first| first.to_bits());
+            embedding.row(id, first.saturating_add(row), state);
+        };
+        #[cfg(feature = "threads")]
+        pool::each_row(states, d_model, d_model.saturating_mul(FAR), &embed);
+        #[cfg(not(feature = "threads"))]
+        for (row, state) in states.chunks_exact_mut(d_model).enumerate() {
+            embed(row, state);
         }
         Stage::Layer { layer: 0 }
     }

@@ -80,7 +80,7 @@ impl Kind {
 
 /// Parts of mangled names (a length before each word) and what functions with them are. The first
 /// that fits holds.
-const NAMES: [(&[&str], u8); 33] = [
+const NAMES: [(&[&str], u8); 35] = [
     (&["palmtop5model6decode", "4head"], STICKY),
     (&["palmtop5model6decode"], UNIT),
     (&["palmtop5model6encode"], UNIT),
@@ -104,6 +104,8 @@ const NAMES: [(&[&str], u8); 33] = [
     (&["palmtop_mark"], UNIT),
     (&["palmtop_", "prepare"], 11),
     (&["palmtop_quantize"], 11),
+    (&["palmtop_weighted"], 13),
+    (&["7kernels7integer", "weighted"], 13),
     (&["palmtop_", "_put"], 12),
     (&["palmtop_"], 10),
     (&["7kernels7integer"], 11),

@@ -94,6 +94,100 @@ pub fn bytes(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
     Ok(cases)
 }
 
+/// Quantization by the rule itself, of rows whose ends lie half a step outside too, and weighted sums
+/// of rows against their twin.
+pub fn quantized(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
+    let mut random = Random::new(seed);
+    let mut cases = 0;
+    for count in 0..MOST {
+        let (kind, sides) = (random.below(4), random.below(3));
+        let (x, rest) = floats(bench.memory).split_at_mut(MOST);
+        let x = &mut x[..count];
+        for value in x.iter_mut() {
+            *value = random.float(kind);
+            match sides {
+                0 => {}
+                1 => *value = value.abs(),
+                _ => *value = -value.abs(),
+            }
+        }
+        if count % 7 == 3 {
+            x[count / 2] = f32::NAN;
+        }
+        let shape = [count, kind, sides, 0, 0, 0];
+        let mut q = [5; MOST + 16];
+        let affine = integer::quantize(x, &mut q[..count.next_multiple_of(16)]);
+        let numbers = || x.iter().filter(|x| !x.is_nan());
+        let low = numbers().fold(0.0_f32, |low, x| low.min(*x));
+        let high = numbers().fold(0.0_f32, |high, x| high.max(*x));
+        let range = high - low;
+        let (mut scale, mut zero, mut inverse) = (0.0, 0, 0.0);
+        if range >= integer::TINY && range.is_finite() {
+            inverse = 254.0 / range;
+            (scale, zero) = (range / 254.0, rne(-127.0 - low * inverse));
+        }
+        let byte = |x: f32| match scale {
+            0.0 => 0,
+            _ if x.is_nan() => zero.clamp(-127, 127) as i8,
+            _ => (rne(x * inverse) + zero).clamp(-127, 127) as i8,
+        };
+        let same = x.iter().zip(&q).all(|(x, q)| byte(*x) == *q);
+        if !same || affine.scale.to_bits() != scale.to_bits() || affine.zero != zero {
+            return Err(Wrong {
+                what: "integer::quantize of values, kind, sides",
+                shape,
+            });
+        }
+        let scale = integer::quantize_symmetric(x, &mut q[..count]);
+        let greatest = numbers().fold(0.0_f32, |greatest, x| greatest.max(x.abs()));
+        let is_tiny = greatest < integer::TINY || !greatest.is_finite();
+        let byte = |x: f32| match x * (127.0 / greatest) {
+            _ if is_tiny || x.is_nan() => 0,
+            steps => rne(steps) as i8,
+        };
+        let wanted = if is_tiny { 0.0 } else { greatest / 127.0 };
+        let same = x.iter().zip(&q).all(|(x, q)| byte(*x) == *q);
+        if !same || scale.to_bits() != wanted.to_bits() {
+            return Err(Wrong {
+                what: "integer::quantize_symmetric of values, kind, sides",
+                shape,
+            });
+        }
+        // `count` rows of some columns, the last of which may end early.
+        let (columns, more) = (random.below(40), random.below(3));
+        let (bytes, rest) = rest.split_at_mut((MOST + 1) * 11);
+        let bytes = signed(as_bytes(bytes));
+        random.bytes(kind, bytes);
+        let pitch = columns + more;
+        let values = &bytes[..(count * pitch).saturating_sub(random.below(5))];
+        let weights = &mut as_halves(rest)[..count];
+        for weight in weights.iter_mut() {
+            *weight = random.below(32768) as u16;
+        }
+        let weights: &[i16] = as_signed(weights);
+        let sums: [fn(&[i16], &[i8], usize, &mut [i32]); 2] =
+            [integer::weighted_sums, integer::portable_weighted_sums];
+        let [got, wanted] = sums.map(|sums| {
+            let mut out = [3; 40];
+            sums(weights, values, pitch, &mut out[..columns]);
+            out
+        });
+        if got != wanted {
+            return Err(Wrong {
+                what: "integer::weighted_sums of rows, columns, pitch",
+                shape: [count, columns, pitch, 0, 0, 0],
+            });
+        }
+        cases += 3;
+    }
+    Ok(cases)
+}
+
+/// Half to even.
+fn rne(x: f32) -> i32 {
+    ((x + 12_582_912.0) - 12_582_912.0) as i32
+}
+
 /// Groups of four-bit weights, by the rule itself.
 pub fn int4(bench: &mut Bench<'_>, seed: u32) -> Result<u32, Wrong> {
     let mut random = Random::new(seed);
@@ -159,6 +253,18 @@ fn same<const N: usize>(pair: &[[f32; N]; 2]) -> bool {
 pub fn floats(bytes: &mut [u8]) -> &mut [f32] {
     // SAFETY: any four bytes are a float; what is not aligned is left out.
     unsafe { bytes.align_to_mut().1 }
+}
+
+/// Floats as bytes.
+fn as_bytes(floats: &mut [f32]) -> &mut [u8] {
+    // SAFETY: any float is four bytes.
+    unsafe { core::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), 4 * floats.len()) }
+}
+
+/// Halves as signed numbers.
+fn as_signed(halves: &[u16]) -> &[i16] {
+    // SAFETY: both are plain.
+    unsafe { core::slice::from_raw_parts(halves.as_ptr().cast(), halves.len()) }
 }
 
 /// Floats as halves, twice as many.

@@ -71,6 +71,7 @@ fn check(bench: &mut Bench<'_>, seed: u32, out: &mut Console) -> Result<(), Stop
         ("int8 layers", products::layers),
         ("outputs of int8 layers", outputs::chosen),
         ("dot products of bytes", floats::bytes),
+        ("quantization", floats::quantized),
         ("float rows", floats::rows),
         ("int8 products", products::random),
         ("int8 products of long rows", products::long),

@@ -67,7 +67,7 @@ fn attention_is_that_of_the_contract() {
             1 => 16 * (1 + random.below(9)),
             _ => 1 + random.below(90),
         };
-        let count = 1 + random.below(if round % 3 == 0 { 20 } else { 3 });
+        let count = 1 + random.below([70, 3, 20][round % 3]);
         let positions = keys + random.below(4);
         let values = positions * kv_heads * d_kv;
         let mut k: Vec<i8> = (0..values).map(|_| random.byte()).collect();
