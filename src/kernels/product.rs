@@ -41,6 +41,21 @@ impl<'a> Source<'a> {
         let start = index.checked_mul(self.width)?;
         self.values.get(start..start.checked_add(self.width)?)
     }
+
+    /// Those without the first `count`.
+    pub fn after(self, count: usize) -> Self {
+        let rest = |values: &'a [f32]| values.get(count.saturating_mul(self.width)..);
+        match self.picks {
+            Some(picks) => Self {
+                picks: Some(picks.get(count..).unwrap_or_default()),
+                ..self
+            },
+            None => Self {
+                values: rest(self.values).unwrap_or_default(),
+                ..self
+            },
+        }
+    }
 }
 
 /// What becomes of an output value y of token t, row r.

@@ -74,23 +74,24 @@ impl<'p, 'm> FeedForward<'p, 'm> {
             self.region.apply(matrix, input, tokens, &mut output, turn);
         };
         let activation = Activation::from_code(self.activation).unwrap_or(Activation::Relu);
-        let rectified = activation == Activation::Relu && turn.is_whole() && {
+        let rectified = activation == Activation::Relu && {
             let mut output = Output {
                 rows: wide,
                 stride: d_ff,
                 op: Op::Store,
                 gated: None,
             };
+            let input = tile.input();
             self.region
-                .apply_rectified(self.wi, tile.input(), tokens, &mut output)
+                .apply_rectified(self.wi, input, tokens, &mut output, turn)
         };
-        if !rectified {
+        if activation != Activation::Relu {
             hidden(self.wi, Op::Store, wide, turn);
-            let some = turn.take(tokens, d_ff.saturating_mul(ACTIVATE), 1);
-            let some = some.start.saturating_mul(d_ff)..some.end.saturating_mul(d_ff);
-            if let Some(values) = wide.get_mut(some) {
-                fast::activate(activation, values);
-            }
+        }
+        let some = turn.take(tokens, d_ff.saturating_mul(ACTIVATE), 1);
+        let some = some.start.saturating_mul(d_ff)..some.end.saturating_mul(d_ff);
+        if !rectified && let Some(values) = wide.get_mut(some) {
+            fast::activate(activation, values);
         }
         if self.wi_linear != NONE16 {
             hidden(self.wi_linear, Op::Multiply, wide, turn);

@@ -227,16 +227,13 @@ impl<'a> Tile<'a> {
         }
         self.keep(width);
         let rows = Source {
-            values: values
-                .get(tokens.start.saturating_mul(width)..)
-                .unwrap_or_default(),
+            values,
             width,
             picks: None,
         };
-        if !tokens.is_empty() && !self.set_all(tokens.start, rows, tokens.len(), None) {
+        if !self.set_all(tokens.start, rows.after(tokens.start), tokens.len(), None) {
             for token in tokens {
-                let row = crate::tensor::part(values, token.saturating_mul(width), width);
-                self.set(token, row);
+                self.set(token, rows.row(token).unwrap_or_default());
             }
         }
         self.input()

@@ -88,7 +88,7 @@ pub(super) fn set_row(
     }
 }
 
-/// Fills a tile with `count` states; those that `turn` has.
+/// Fills a tile with those of `count` states that `turn` has.
 pub(super) fn fill(
     tile: &mut Tile<'_>,
     scratch: &mut [f32],
@@ -97,9 +97,9 @@ pub(super) fn fill(
     norm: Option<(NormKind, NormWeights<'_>)>,
     turn: &mut Turn,
 ) {
-    let some = turn.take(count, states.width.saturating_mul(NORM + QUANTIZE), 1);
     let of_all = norm.as_ref().map(|(kind, weights)| (*kind, weights));
-    if some.len() == count && tile.set_all(0, states, count, of_all) {
+    let some = turn.take(count, states.width.saturating_mul(NORM + QUANTIZE), 1);
+    if tile.set_all(some.start, states.after(some.start), some.len(), of_all) {
         return;
     }
     for row in some {
@@ -110,12 +110,12 @@ pub(super) fn fill(
 
 /// The states from `token` on, as rows.
 pub(super) fn states_from(states: &[f32], token: usize, d_model: usize) -> Source<'_> {
-    let start = token.saturating_mul(d_model);
-    Source {
-        values: states.get(start..).unwrap_or_default(),
+    let all = Source {
+        values: states,
         width: d_model,
         picks: None,
-    }
+    };
+    all.after(token)
 }
 
 /// Projects the `count` rows of a tile to keys and values, and stores them from `position` on; what
@@ -139,15 +139,15 @@ pub(super) fn store_keys_values(
         };
         region.apply(matrix, tile.input(), count, &mut output, turn);
         let some = turn.take(count, inner.saturating_mul(QUANTIZE), 1);
+        let rows = wide.get_mut(some.start.saturating_mul(inner)..some.end.saturating_mul(inner));
+        let rows = rows.unwrap_or_default();
         let position = position.saturating_add(some.start);
-        let values = some.start.saturating_mul(inner)..some.end.saturating_mul(inner);
-        let values = wide.get_mut(values).unwrap_or_default();
         if let (KvSide::Key, Some(rotary)) = (side, &rotary) {
-            for (row, values) in values.chunks_exact_mut(inner.max(1)).enumerate() {
+            for (row, values) in rows.chunks_exact_mut(inner.max(1)).enumerate() {
                 rotary.apply(values, position.saturating_add(row));
             }
         }
-        cache.store(side, position, values);
+        cache.store(side, position, rows);
     }
 }
 
@@ -218,7 +218,8 @@ pub(super) fn normalize(
 ) {
     if let Some((kind, weights)) = norm {
         let some = turn.take(count, d_model.saturating_mul(NORM), 1);
-        let some = some.start.saturating_mul(d_model)..some.end.saturating_mul(d_model);
-        kind.apply_all(&weights, rows.get_mut(some).unwrap_or_default(), d_model);
+        let rows =
+            rows.get_mut(some.start.saturating_mul(d_model)..some.end.saturating_mul(d_model));
+        kind.apply_all(&weights, rows.unwrap_or_default(), d_model);
     }
 }

@@ -74,18 +74,18 @@ fn int8<'a, 'm>(
     }
 }
 
-/// All rows of `matrix`, and max(0, y) in place of each output y, where this machine does both at once;
+/// The same with max(0, y) in place of each output y, where this machine does both at once;
 /// says whether it did.
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub(super) fn rectified(
     matrix: &Matrix<'_>,
+    range: Range<usize>,
     input: Input<'_>,
     tokens: usize,
     output: &mut Output<'_>,
 ) -> bool {
-    int8(matrix, &input).is_some_and(|(int8, x)| {
-        kernels::x86::product(int8, 0..matrix.rows, x, tokens, true, output)
-    })
+    int8(matrix, &input)
+        .is_some_and(|(int8, x)| kernels::x86::product(int8, range, x, tokens, true, output))
 }
 
 /// Some rows of weights at a time. What becomes of the outputs is decided once for all of them. By

@@ -93,22 +93,36 @@ impl<'p, 'm> Region<'p, 'm> {
         }
     }
 
-    /// The same with max(0, y) in place of each output y, where this machine does both at once; says
+    /// The same; with max(0, y) in place of each output y where this machine does both at once: says
     /// whether it did.
-    #[inline(always)]
     pub fn apply_rectified(
         &self,
-        _index: u16,
-        _input: Input<'_>,
-        _tokens: usize,
-        _output: &mut Output<'_>,
+        index: u16,
+        input: Input<'_>,
+        tokens: usize,
+        output: &mut Output<'_>,
+        turn: &mut Turn,
     ) -> bool {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        if let Some(record) = self.palm.tensor(_index) {
+        if let Some(record) = self.palm.tensor(index)
+            && !turn.passes()
+        {
+            let (rows, cols) = (record.rows as usize, record.cols as usize);
+            let rows = turn.rows(rows, cols, tokens, output.gated.is_some());
             let matrix = Matrix::new(self.bytes, &record);
-            return linear::rectified(&matrix, _input, _tokens, _output);
+            let rectified = linear::rectified(&matrix, rows.clone(), input, tokens, output);
+            if !rectified {
+                linear(&matrix, rows, input, tokens, output);
+            }
+            return rectified;
+        } else {
+            return false;
         }
-        false
+        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+        {
+            self.apply(index, input, tokens, output, turn);
+            false
+        }
     }
 }
 

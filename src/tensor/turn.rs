@@ -151,11 +151,6 @@ impl Turn {
         bytes_of(self.left)
     }
 
-    /// Whether it has room for any number: nothing is left to a later turn.
-    pub const fn is_whole(&self) -> bool {
-        !cfg!(feature = "units") || self.left == usize::MAX
-    }
-
     /// Whether parts are left to a later turn.
     pub const fn is_stopped(&self) -> bool {
         cfg!(feature = "units") && self.stopped

@@ -3,30 +3,78 @@
     .option push
     .option arch, +m
 
-// palmtop_rv32_gemv(w, x, sums, cols, blocks): `blocks` times eight rows, column after column.
+// palmtop_rv32_gemv(w, x, sums, cols, blocks): `blocks` times eight rows, column after column; two
+// blocks at a time, so that an activation is loaded for sixteen rows.
     .section .text.palmtop_rv32_gemv, "ax", @progbits
     .global palmtop_rv32_gemv
     .type palmtop_rv32_gemv, @function
     .balign 4
 palmtop_rv32_gemv:
-    addi sp, sp, -16
+    addi sp, sp, -48
     sw s0, 0(sp)
     sw s1, 4(sp)
     sw s2, 8(sp)
+    sw s3, 12(sp)
+    sw s4, 16(sp)
+    sw s5, 20(sp)
+    sw s6, 24(sp)
+    sw s7, 28(sp)
+    sw s8, 32(sp)
+    sw s9, 36(sp)
+    sw s10, 40(sp)
     add a5, a1, a3
-    mv s2, a1
-1:  mv a1, s2
-    li t0, 0
-    li t1, 0
-    li t2, 0
-    li t3, 0
-    li t4, 0
-    li t5, 0
-    li t6, 0
-    li s0, 0
+    mv s10, a1
+    // s9 weights of the second block.
+1:  addi a4, a4, -2
+    bltz a4, 3f
+    slli s9, a3, 3
+    add s9, s9, a0
+    mv a1, s10
+    .irp sum, t0, t1, t2, t3, t4, t5, t6, s0, s1, s2, s3, s4, s5, s6, s7, s8
+    li \sum, 0
+    .endr
 2:
     .set column, 0
-    .rept 16
+    .rept 8
+    lb a6, column(a1)
+    .set row, 0
+    .irp sum, t0, t1, t2, t3, t4, t5, t6, s0
+    lb a7, (8 * column + row)(a0)
+    mul a7, a7, a6
+    add \sum, \sum, a7
+    .set row, row + 1
+    .endr
+    .set row, 0
+    .irp sum, s1, s2, s3, s4, s5, s6, s7, s8
+    lb a7, (8 * column + row)(s9)
+    mul a7, a7, a6
+    add \sum, \sum, a7
+    .set row, row + 1
+    .endr
+    .set column, column + 1
+    .endr
+    addi a1, a1, 8
+    addi a0, a0, 64
+    addi s9, s9, 64
+    bne a1, a5, 2b
+    mv a0, s9
+    .set row, 0
+    .irp sum, t0, t1, t2, t3, t4, t5, t6, s0, s1, s2, s3, s4, s5, s6, s7, s8
+    sw \sum, (4 * row)(a2)
+    .set row, row + 1
+    .endr
+    addi a2, a2, 64
+    j 1b
+    // One more.
+3:  addi a4, a4, 2
+    beqz a4, 5f
+    mv a1, s10
+    .irp sum, t0, t1, t2, t3, t4, t5, t6, s0
+    li \sum, 0
+    .endr
+4:
+    .set column, 0
+    .rept 8
     lb a6, column(a1)
     .set row, 0
     .irp sum, t0, t1, t2, t3, t4, t5, t6, s0
@@ -37,24 +85,26 @@ palmtop_rv32_gemv:
     .endr
     .set column, column + 1
     .endr
-    addi a1, a1, 16
-    addi a0, a0, 128
-    bne a1, a5, 2b
-    sw t0, 0(a2)
-    sw t1, 4(a2)
-    sw t2, 8(a2)
-    sw t3, 12(a2)
-    sw t4, 16(a2)
-    sw t5, 20(a2)
-    sw t6, 24(a2)
-    sw s0, 28(a2)
-    addi a2, a2, 32
-    addi a4, a4, -1
-    bnez a4, 1b
-    lw s0, 0(sp)
+    addi a1, a1, 8
+    addi a0, a0, 64
+    bne a1, a5, 4b
+    .set row, 0
+    .irp sum, t0, t1, t2, t3, t4, t5, t6, s0
+    sw \sum, (4 * row)(a2)
+    .set row, row + 1
+    .endr
+5:  lw s0, 0(sp)
     lw s1, 4(sp)
     lw s2, 8(sp)
-    addi sp, sp, 16
+    lw s3, 12(sp)
+    lw s4, 16(sp)
+    lw s5, 20(sp)
+    lw s6, 24(sp)
+    lw s7, 28(sp)
+    lw s8, 32(sp)
+    lw s9, 36(sp)
+    lw s10, 40(sp)
+    addi sp, sp, 48
     ret
     .size palmtop_rv32_gemv, . - palmtop_rv32_gemv
 
@@ -229,7 +279,7 @@ palmtop_rv32_gemm:
     PV_SUMS lw
 2:
     .set column, 0
-    .rept 8
+    .rept 16
     PV_WEIGHTS
     PV_TOKEN t0, s0, s1, s2, s3
     PV_TOKEN t1, s4, s5, s6, s7
@@ -237,11 +287,11 @@ palmtop_rv32_gemm:
     PV_TOKEN t3, a2, a3, a4, a5
     .set column, column + 1
     .endr
-    addi a0, a0, 32
-    addi t0, t0, 8
-    addi t1, t1, 8
-    addi t2, t2, 8
-    addi t3, t3, 8
+    addi a0, a0, 64
+    addi t0, t0, 16
+    addi t1, t1, 16
+    addi t2, t2, 16
+    addi t3, t3, 16
     bne t0, a1, 2b
     PV_SUMS sw
     lw a6, 56(sp)

@@ -5,20 +5,6 @@
     .option push
     .option arch, +m
 
-// Rounds \upper, 24 bits, by the \lower ones; what is less than two gets one bit more, and \less.
-    .macro PV_ROUND upper, lower, free, less:vararg
-    bgeu \upper, s0, 1f
-    slli \upper, \upper, 1
-    srli \free, \lower, 31
-    or \upper, \upper, \free
-    slli \lower, \lower, 1
-    \less
-1:  andi \free, \upper, 1
-    add \lower, \lower, \free
-    sltu \lower, s1, \lower
-    add \upper, \upper, \lower
-    .endm
-
 // \big + \small, which is not greater and not 0, to a0, then on at 29: a0 has the difference of the
 // exponents.
     .macro PV_ADD big, small
@@ -38,7 +24,10 @@
     addi t6, t6, 0x7f
     srli t6, t6, 8
     add a0, \big, t6
-    j 29f
+    sw a0, 0(a4)
+    add a4, a4, s9
+    bne a2, t2, 20b
+    j 32f
     // A bit more.
 1:  srli t6, t3, 9
     andi t6, t6, 1
@@ -59,7 +48,10 @@
     addi t6, t6, 0x80
     srli t6, t6, 8
     sub a0, \big, t6
-    j 29f
+    sw a0, 0(a4)
+    add a4, a4, s9
+    bne a2, t2, 20b
+    j 32f
     // Bits less.
 2:  mv a0, t3
     beqz t3, 29f
@@ -109,8 +101,6 @@ palmtop_rv32_put:
     sw s1, 4(sp)
     sw s2, 8(sp)
     sw s3, 12(sp)
-    sw s4, 16(sp)
-    sw s5, 20(sp)
     sw s6, 24(sp)
     sw s7, 28(sp)
     sw s8, 32(sp)
@@ -124,6 +114,7 @@ palmtop_rv32_put:
     lw a4, 16(a0)
     lw a6, 20(a0)
     lw a7, 24(a0)
+    slli a7, a7, 8
     lw t0, 28(a0)
     lw t1, 32(a0)
     lw t2, 36(a0)
@@ -135,59 +126,61 @@ palmtop_rv32_put:
     lui s0, 0x800
     lui s1, 0x80000
     li s2, 128
-    lui s3, 0x10
-    lui s4, 0x100
-    lui s5, 0x400
+    lla s3, .Lpalmtop_rv32_shifts
     lui s6, 0x1000
     li s7, 8
     lui s10, 0xfe000
-    // Numbers are normalized to 24 bits, not 32.
-    lui t3, 0x4000
-    sub t0, t0, t3
     // a1 dots, a2 factors, a3 numbers, a4 outputs, a5 biases, a6 number, a7 significand of the factor,
-    // t0 what exponents lack, t1 the least exponent, t2 end of factors.
+    // t0 what exponents lack, t1 the least exponent, t2 end of factors, s3 the table.
 20: lw t3, 0(a2)
     lw t5, 0(a3)
     addi a2, a2, 4
     srli t4, t3, 23
     sub t4, t4, t1
     bgeu t4, s2, 28f
+    // The product of the factors; the lower half counts only where it may be a tie.
     slli t3, t3, 8
     or t3, t3, s1
     mul a0, t5, a6
-    mul t5, t3, a7
     mulhu t6, t3, a7
-    lw t3, 0(a1)
+    lw t5, 0(a1)
     addi a3, a3, 4
     addi a1, a1, 4
-    sub a0, t3, a0
-    PV_ROUND t6, t5, t3, addi t4, t4, -1
-    // The number: its sign stands above the exponent.
-    srai t5, a0, 31
-    xor t3, a0, t5
-    sub t3, t3, t5
-    slli t5, t5, 8
-    sub t4, t4, t5
-    bgeu t3, s6, 28f
-    bgeu t3, s3, 22f
-21: slli t3, t3, 8
-    addi t4, t4, -8
-    bltu t3, s3, 26f
-22: bgeu t3, s4, 23f
-    slli t3, t3, 4
-    addi t4, t4, -4
-23: bgeu t3, s5, 24f
-    slli t3, t3, 2
-    addi t4, t4, -2
-24: bgeu t3, s0, 25f
-    slli t3, t3, 1
+    sub a0, t5, a0
+    bltz t6, 1f
+    slli t6, t6, 1
     addi t4, t4, -1
-25: slli t3, t3, 8
-    mul t5, t3, t6
-    mulhu t6, t3, t6
+1:  andi t5, t6, 0x7f
+    beqz t5, 33f
+34: srli t6, t6, 7
+    addi t6, t6, 1
+    srli t6, t6, 1
+    // The number: its sign stands above the exponent.
+    bgez a0, 1f
+    neg a0, a0
+    addi t4, t4, 256
+1:  bgeu a0, s6, 28f
+    srli t3, a0, 16
+    beqz t3, 26f
+21: add t3, t3, s3
+    lbu t3, 0(t3)
+    sll a0, a0, t3
+    sub t4, t4, t3
+    mul t5, a0, t6
+    mulhu t6, a0, t6
     slli t4, t4, 23
     add t4, t4, t0
-    PV_ROUND t6, t5, t3, sub t4, t4, s0
+    bgeu t6, s0, 1f
+    slli t6, t6, 1
+    srli t3, t5, 31
+    or t6, t6, t3
+    slli t5, t5, 1
+    sub t4, t4, s0
+    // Ties go to even.
+1:  andi t3, t6, 1
+    add t5, t5, t3
+    sltu t5, s1, t5
+    add t6, t6, t5
     add t4, t4, t6
     beqz a5, 27f
     lw t5, 0(a5)
@@ -214,8 +207,17 @@ palmtop_rv32_put:
     add a4, a4, s9
     bne a2, t2, 20b
     j 32f
+33: andi t5, t6, 0x80
+    beqz t5, 34b
+    mul t5, t3, a7
+    bnez t5, 34b
+    j 28f
     // Less than eight bits; zero ends here.
-26: beqz t3, 28f
+26: beqz a0, 28f
+    slli a0, a0, 8
+    addi t4, t4, -8
+    srli t3, a0, 16
+    beqz t3, 26b
     j 21b
 28: addi a2, a2, -4
 32: sub a0, a2, s11
@@ -224,8 +226,6 @@ palmtop_rv32_put:
     lw s1, 4(sp)
     lw s2, 8(sp)
     lw s3, 12(sp)
-    lw s4, 16(sp)
-    lw s5, 20(sp)
     lw s6, 24(sp)
     lw s7, 28(sp)
     lw s8, 32(sp)
@@ -234,6 +234,14 @@ palmtop_rv32_put:
     lw s11, 44(sp)
     addi sp, sp, 48
     ret
+    // By how much a number of 24 bits that begins with this byte is to be shifted.
+.Lpalmtop_rv32_shifts:
+    .byte 0, 15, 14, 14, 13, 13, 13, 13
+    .fill 8, 1, 12
+    .fill 16, 1, 11
+    .fill 32, 1, 10
+    .fill 64, 1, 9
+    .fill 128, 1, 8
     .size palmtop_rv32_put, . - palmtop_rv32_put
 
     .option pop

@@ -25,10 +25,6 @@ const ADD: usize = 8;
 /// What a value of an embedding costs, which lies among those of other rows.
 const EMBED: usize = 70;
 
-/// The same of a machine with several threads: bytes of a row lie far apart.
-#[cfg(feature = "threads")]
-const FAR: usize = 512;
-
 /// What the next unit does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -272,21 +268,25 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
     fn embed(&mut self, turn: &mut Turn) -> Stage {
         let (len, d_model) = (self.len, self.session.model.shape().d_model.max(1));
         let kind = self.session.norm_kind();
-        let (model, Regions { states, .. }) = self.session.with_model(false);
-        let embedding = Embedding::new(model, Stack::Encoder, kind);
+        let embedding = Embedding::new(&self.session.model, Stack::Encoder, kind);
+        let Regions { states, .. } = self.session.encode_regions(false);
         let some = turn.take(len, d_model.saturating_mul(EMBED), 1);
-        let first = some.start;
-        let some = first.saturating_mul(d_model)..some.end.saturating_mul(d_model);
-        let states = states.get_mut(some).unwrap_or_default();
-        let embed = |row: usize, state: &mut [f32]| {
+        let rows =
+            states.get_mut(some.start.saturating_mul(d_model)..some.end.saturating_mul(d_model));
+        let rows = rows.unwrap_or_default();
+        let set = |row: usize, state: &mut [f32]| {
             let id = state.first().map_or(0, |first| first.to_bits());
-            embedding.row(id, first.saturating_add(row), state);
+            embedding.row(id, some.start.saturating_add(row), state);
         };
         #[cfg(feature = "threads")]
-        pool::each_row(states, d_model, d_model.saturating_mul(FAR), &embed);
+        {
+            /// What a value costs, in multiplications: bytes of a row lie far apart.
+            const VALUE: usize = 512;
+            pool::each_row(rows, d_model, d_model.saturating_mul(VALUE), &set);
+        }
         #[cfg(not(feature = "threads"))]
-        for (row, state) in states.chunks_exact_mut(d_model).enumerate() {
-            embed(row, state);
+        for (row, state) in rows.chunks_exact_mut(d_model).enumerate() {
+            set(row, state);
         }
         Stage::Layer { layer: 0 }
     }

@@ -29,11 +29,7 @@ const NAME: &str = "mps2-an386-defmt";
 const BOARD: Board = Board::M4f;
 
 /// A word with an answer, a text with a character that the model does not know, and one too long.
-const TEXTS: [&str; 3] = [
-    "hi",
-    "5G",
-    "pneumonoultramicroscopicsilicovolcanoconiosis",
-];
+const TEXTS: [&str; 3] = ["hi", "5G", "pneumonoultramicroscopicsilicovolcanoconiosis"];
 
 /// Options of `defmt`.
 #[derive(clap::Args)]
