@@ -106,6 +106,7 @@ impl<'m> Model<'m> {
     /// A unit has at least 16 rows of a matrix with all rows of a batch, or one token's norm or
     /// attention: where that is more, it is the limit. Not cut is the decision of a mixture
     /// block.
+    #[cfg(feature = "units")]
     #[must_use]
     pub const fn with_unit(mut self, multiply_accumulates: u32) -> Self {
         self.shape.unit = multiply_accumulates as usize;

@@ -131,9 +131,9 @@ impl<'p, 'm> Region<'p, 'm> {
             if !rectified {
                 linear(&matrix, rows, input, tokens, output);
             }
-            return rectified;
+            rectified
         } else {
-            return false;
+            false
         }
         #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
         {

@@ -5,6 +5,8 @@
 //! room for. A later turn runs through the same code, and gets no pieces of what is done already.
 //! What a part has computed stays in the arena until the next turn. Outputs do not depend on how
 //! the pieces are cut, since no sum goes across them.
+//!
+//! Without the feature `units` a turn is all of a sublayer, and nothing of this is in a program.
 
 use core::ops::Range;
 
@@ -62,8 +64,16 @@ impl Turn {
 
     /// The pieces of the next part that this turn computes, of `count` that cost `cost` each, in
     /// blocks of `block`, a power of two.
-    #[inline(never)]
+    #[inline]
     pub fn take(&mut self, count: usize, cost: usize, block: usize) -> Range<usize> {
+        match cfg!(feature = "units") {
+            true => self.take_some(count, cost, block),
+            false => 0..count,
+        }
+    }
+
+    #[inline(never)]
+    fn take_some(&mut self, count: usize, cost: usize, block: usize) -> Range<usize> {
         let part = self.seen;
         self.seen = part.saturating_add(1);
         if self.stopped || part < self.place.parts {
@@ -103,7 +113,11 @@ impl Turn {
     }
 
     /// Whether this turn has nothing of the next part, which is then counted.
+    #[inline]
     pub fn passes(&mut self) -> bool {
+        if !cfg!(feature = "units") {
+            return false;
+        }
         let passes = self.stopped || self.seen < self.place.parts;
         self.seen = self.seen.saturating_add(passes.into());
         passes
@@ -111,7 +125,11 @@ impl Turn {
 
     /// Whether the next part is yet to be done, in this turn: then `take` or [`Turn::pass`] is for
     /// it, or [`Turn::stop`]; if not, it has been counted.
+    #[inline]
     pub fn is_due(&mut self) -> bool {
+        if !cfg!(feature = "units") {
+            return false;
+        }
         let due = !self.stopped && self.seen >= self.place.parts;
         self.seen = self.seen.saturating_add(1);
         due
@@ -135,12 +153,12 @@ impl Turn {
 
     /// Whether parts are left to a later turn.
     pub const fn is_stopped(&self) -> bool {
-        self.stopped
+        cfg!(feature = "units") && self.stopped
     }
 
     /// Where a later turn goes on: at the start of the next sublayer, if this one is done.
     pub const fn place(&self) -> Place {
-        match self.stopped {
+        match self.is_stopped() {
             true => self.place,
             false => Place {
                 parts: 0,
@@ -160,7 +178,7 @@ pub(crate) const fn bytes_of(most: usize) -> usize {
     if bytes == 0 { 16 } else { bytes }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "units"))]
 mod tests {
     extern crate std;
 

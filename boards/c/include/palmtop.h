@@ -172,7 +172,7 @@ typedef struct palmtop_limits {
 // neither move nor copy it once it is open.
 typedef struct palmtop_session {
   // Not for use.
-  uint64_t opaque[128];
+  uint64_t opaque[96];
 } palmtop_session;
 
 #ifdef __cplusplus

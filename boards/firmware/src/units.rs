@@ -44,10 +44,7 @@ pub fn encode<'s, 'm, 'a, S: WeightSource>(
 ///
 /// # Errors
 /// As the decoder's.
-pub fn step<S: WeightSource>(
-    decoder: &mut Decoder<'_, '_, '_, S>,
-    id: u32,
-) -> Result<u32, Error> {
+pub fn step<S: WeightSource>(decoder: &mut Decoder<'_, '_, '_, S>, id: u32) -> Result<u32, Error> {
     decoder.begin(id)?;
     while decoder.poll()? == Progress::Pending {
         palmtop_mark();

@@ -97,7 +97,8 @@ fn answer(
     let (mut id, mut steps) = (header.decoder_start, 0);
     while steps == 0 || id != header.eos {
         let values = decoder.step_traced(id, &mut Routes)?;
-        for (place, value) in places.by_ref().zip(values) {
+        // In this order, so that no place is passed over at the end.
+        for (value, place) in values.iter().zip(places.by_ref()) {
             place.copy_from_slice(&value.to_le_bytes());
         }
         id = argmax(values);
@@ -107,7 +108,10 @@ fn answer(
     }
     let bytes = 4 * steps * header.vocab as usize;
     let checksum = crc32(logits.get(..bytes).unwrap_or_default());
-    info!("{=str}: {=usize} steps, logits {=u32:08x}", text, steps, checksum);
+    info!(
+        "{=str}: {=usize} steps, logits {=u32:08x}",
+        text, steps, checksum
+    );
     Ok(())
 }
 
@@ -118,17 +122,17 @@ impl RouteTrace for Routes {
     fn placed(&mut self, route: &Route<'_>, kept: bool, gate: f32) {
         trace!(
             "{}, layer {=usize}, token {=usize}: expert {=usize}, gate {=f32}, kept {=bool}",
-            route.stack,
-            route.layer,
-            route.token,
-            route.expert,
-            gate,
-            kept
+            route.stack, route.layer, route.token, route.expert, gate, kept
         );
     }
 
     fn layer(&mut self, stack: Stack, layer: usize, states: &[f32]) {
-        trace!("{}, layer {=usize}: {=usize} values", stack, layer, states.len());
+        trace!(
+            "{}, layer {=usize}: {=usize} values",
+            stack,
+            layer,
+            states.len()
+        );
     }
 }
 

@@ -68,6 +68,7 @@ pub fn sizes(opaque: &mut Opaque) {
         vocab: size(34),
         int8: flag(35),
         tile: size(36),
+        unit: size(40),
         encoder,
         decoder,
         block: flag(37).then_some(block),

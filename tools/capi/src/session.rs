@@ -24,12 +24,12 @@ use palmtop_status as S;
 #[derive(Debug)]
 pub struct palmtop_session {
     /// Not for use.
-    opaque: [u64; 128],
+    opaque: [u64; 96],
 }
 
 impl palmtop_session {
     /// Zeros, as C's statics are.
-    pub const ZERO: Self = Self { opaque: [0; 128] };
+    pub const ZERO: Self = Self { opaque: [0; 96] };
 }
 
 type Own = Mapped<'static>;

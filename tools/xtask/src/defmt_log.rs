@@ -28,12 +28,8 @@ const NAME: &str = "mps2-an386-defmt";
 /// The board whose machine it is.
 const BOARD: Board = Board::M4f;
 
-/// A word with an answer, a text with a character that the model does not know, and one too long.
-const TEXTS: [&str; 3] = [
-    "hi",
-    "na\u{ef}ve",
-    "pneumonoultramicroscopicsilicovolcanoconiosis",
-];
+/// A word with an answer, and a text that is too long.
+const TEXTS: [&str; 2] = ["hi", "pneumonoultramicroscopicsilicovolcanoconiosis"];
 
 /// Options of `defmt`.
 #[derive(clap::Args)]
@@ -97,7 +93,7 @@ fn log(toolchain: &Toolchain, model: &Path, texts: &[&str]) -> Result<String> {
     let decoded = ended.and_then(|()| decode(&firmware, &raw));
     fs::remove_dir_all(&folder)?;
     let log = decoded?;
-    if !log.lines().any(|line| line == "INFO done") {
+    if !log.lines().any(|line| line.ends_with(" done")) {
         bail!("the log has no end:\n{log}");
     }
     Ok(log)

@@ -16,13 +16,14 @@ use crate::{bench, elf, workspace};
 pub const TARGETS: [&str; 2] = ["thumbv7em-none-eabihf", "thumbv6m-none-eabi"];
 
 /// The features of the library that leave something out.
-const FEATURES: [&str; 6] = [
+const FEATURES: [&str; 7] = [
     "dense",
     "floats",
     "gelu",
     "int4",
     "layer-norm",
     "mixture-block",
+    "units",
 ];
 
 /// Prints the table.
