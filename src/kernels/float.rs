@@ -126,9 +126,13 @@ fn add_products<B: Copy>(lanes: &mut [f32; LANES], a: &[f32], b: &[B], f: impl F
         *lane = Single(*lane).plus(Single(*x).times(Single(f(*y)))).0;
     };
     if soft::USED {
-        // One loop, as each operation is many instructions.
-        for (x, y) in a.chunks(LANES).zip(b.chunks(LANES)) {
-            lanes.iter_mut().zip(x).zip(y).for_each(add);
+        // One loop, as each operation is many instructions; and no chunks side by side, which leave a
+        // division by their length.
+        let (mut a, mut b) = (a, b);
+        while !a.is_empty() && !b.is_empty() {
+            lanes.iter_mut().zip(a).zip(b).for_each(add);
+            a = a.get(LANES..).unwrap_or_default();
+            b = b.get(LANES..).unwrap_or_default();
         }
         return;
     }
