@@ -136,16 +136,23 @@ impl<C: Core> Blocks<C> {
     fn gemm(call: Call<'_>, own: bool, first: usize) {
         let mut near = MaybeUninit::<[u32; NEAR]>::uninit();
         let near = near.as_mut_ptr().cast::<u32>();
-        let (stride, block) = (call.stride, if own { C::LAYOUT.block() } else { 1 });
-        let steps = if own { (1, block) } else { (stride, 1) };
+        let stride = call.stride;
+        let steps = if own {
+            (1, C::LAYOUT.block())
+        } else {
+            (stride, 1)
+        };
         call.sums.fill(0);
-        let fours = call
-            .sums
-            .chunks_exact_mut(call.tokens.wrapping_mul(ROWS).max(1));
-        for (index, sums) in fours.enumerate() {
-            let row = index.wrapping_mul(ROWS);
+        let mut left = call.sums;
+        let mut row = 0usize;
+        // Without a division, which costs time and stack where there is no instruction for it.
+        while let Some((sums, rest)) =
+            left.split_at_mut_checked(call.tokens.wrapping_mul(ROWS).max(1))
+        {
+            left = rest;
             let start = if own {
                 // `weights` begin with the block that holds `first`.
+                let block = C::LAYOUT.block();
                 let row = row.wrapping_add(first % block);
                 (row / block)
                     .wrapping_mul(block)
@@ -154,6 +161,7 @@ impl<C: Core> Blocks<C> {
             } else {
                 row.wrapping_mul(stride)
             };
+            row = row.wrapping_add(ROWS);
             let most = NEAR * 4 / ROWS / C::NEAR_BYTES;
             let mut col = 0usize;
             while col < stride {

@@ -21,7 +21,7 @@ use crate::layers::tile::Tile;
 use crate::storage::WeightSource;
 use crate::tensor::arena::Carver;
 use crate::tensor::turn::{NORM, Place, QUANTIZE, Turn};
-use crate::tensor::{Gated, Gates, Matrix, NormWeights, Op, Output, Region, linear};
+use crate::tensor::{Gated, Gates, NormWeights, Op, Output, Region};
 
 /// Rows of the head that one unit computes.
 const HEAD_ROWS: usize = 1024;
@@ -149,6 +149,7 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
     ///
     /// # Errors
     /// [`Error::TokenOutOfVocabulary`], [`Error::TargetFull`].
+    #[inline(never)]
     pub fn begin(&mut self, id: u32) -> Result<(), Error> {
         let vocab = self.session.model.palm().header().vocab;
         if id >= vocab {
@@ -585,17 +586,20 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         if begins {
             tile.set(0, last);
         }
-        let head = Matrix::resident(model.palm(), header.roles.head);
+        let (region, head) = (Region::resident(model.palm()), header.roles.head);
+        let (all, cols) = region
+            .record(head)
+            .map_or((0, 0), |head| (head.rows as usize, head.cols as usize));
         let mut output = Output {
             rows: logits,
             stride: shape.vocab,
             op: Op::Store,
             gated: None,
         };
-        let rows = HEAD_ROWS.min(head.rows.saturating_sub(row));
-        let some = turn.rows(rows, head.cols, 1, false);
+        let rows = HEAD_ROWS.min(all.saturating_sub(row));
+        let some = turn.rows(rows, cols, 1, false);
         let rows = row.saturating_add(some.start)..row.saturating_add(some.end);
-        linear(&head, rows, tile.input(), 1, &mut output);
+        region.apply_rows((head, rows), tile.input(), 1, &mut output);
     }
 }
 

@@ -88,8 +88,8 @@ pub(super) fn rectified(
         .is_some_and(|(int8, x)| kernels::x86::product(int8, range, x, tokens, true, output))
 }
 
-/// Some rows of weights at a time. What becomes of the outputs is decided once for all of them. By
-/// itself, like [`by_row`], so that neither pays for the other's stack.
+/// Some rows of weights at a time. By itself, like [`by_row`], so that neither pays for the other's
+/// stack.
 #[inline(never)]
 fn by_block(
     matrix: &Int8<'_>,
@@ -100,60 +100,72 @@ fn by_block(
 ) {
     let count = tokens.len();
     let of_tokens = x.rows.skip(tokens.start);
+    let step = matmul::rows_at_once(count);
+    let mut all = [0i32; matmul::SUMS];
+    let mut first = range.start;
+    while first < range.end {
+        let rows = step.min(range.end.saturating_sub(first));
+        let at = first;
+        first = first.saturating_add(step);
+        matmul::dots(&matrix.weights, at, rows, of_tokens, count, &mut all);
+        #[cfg(fpu)]
+        if kernels::fpu::put(matrix, (at, rows), &all, x, tokens.clone(), output) {
+            continue;
+        }
+        #[cfg(outputs)]
+        if outputs::put(matrix, (at, rows), &mut all, x, tokens.clone(), output) {
+            continue;
+        }
+        put_block(matrix, (at, rows), &mut all, x, tokens.clone(), output);
+    }
+}
+
+/// Puts what becomes of products with some rows, as far as no kernel does. By itself, so that the
+/// products do not pay for its stack.
+#[inline(never)]
+fn put_block(
+    matrix: &Int8<'_>,
+    (first, rows): (usize, usize),
+    all: &mut [i32; matmul::SUMS],
+    x: &Quantized<'_>,
+    tokens: Range<usize>,
+    output: &mut Output<'_>,
+) {
+    let count = tokens.len();
     let how = How {
         op: output.op,
         factor: output.gated.and_then(|gated| gated.factor),
         has_gate: output.gated.is_some(),
         bias: matrix.bias,
     };
-    let put = how.way();
-    let step = matmul::rows_at_once(count);
-    let mut all = [0i32; matmul::SUMS];
-    let mut first = range.start;
-    while first < range.end {
-        let rows = step.min(range.end.saturating_sub(first));
-        matmul::dots(&matrix.weights, first, rows, of_tokens, count, &mut all);
-        #[cfg(fpu)]
-        if kernels::fpu::put(matrix, (first, rows), &all, x, tokens.clone(), output) {
-            first = first.saturating_add(step);
-            continue;
+    if cfg!(outputs) || count > 1 {
+        if !cfg!(outputs) {
+            finish(matrix, (first, rows), x, tokens.clone(), all);
         }
-        #[cfg(outputs)]
-        if outputs::put(matrix, (first, rows), &mut all, x, tokens.clone(), output) {
-            first = first.saturating_add(step);
-            continue;
+        for (index, token) in tokens.enumerate() {
+            let (target, gate) = output.target(token);
+            let finished = Finished {
+                values: all.get(index..).unwrap_or_default(),
+                step: count,
+            };
+            let out = output.row(target, first, rows);
+            finished.put(out, how.op, how.factor, gate);
         }
-        if cfg!(outputs) || count > 1 {
-            if !cfg!(outputs) {
-                finish(matrix, (first, rows), x, tokens.clone(), &mut all);
-            }
-            for (index, token) in tokens.clone().enumerate() {
-                let (target, gate) = output.target(token);
-                let finished = Finished {
-                    values: all.get(index..).unwrap_or_default(),
-                    step: count,
-                };
-                let out = output.row(target, first, rows);
-                finished.put(out, how.op, how.factor, gate);
-            }
-            first = first.saturating_add(step);
-            continue;
-        }
-        let token = tokens.start;
-        let (target, gate) = output.target(token);
-        let values = Dequantized {
-            dots: &all,
-            scales: part(matrix.scales, first, rows),
-            sums: part(matrix.sums, first, rows),
-            x_scale: x.scales.get(token).copied().unwrap_or(0.0),
-            zero: x.zeros.get(token).copied().unwrap_or(0),
-            gate: gate.unwrap_or(0.0),
-            first,
-            how: &how,
-        };
-        put(&values, output.row(target, first, rows));
-        first = first.saturating_add(step);
+        return;
     }
+    let token = tokens.start;
+    let (target, gate) = output.target(token);
+    let values = Dequantized {
+        dots: all,
+        scales: part(matrix.scales, first, rows),
+        sums: part(matrix.sums, first, rows),
+        x_scale: x.scales.get(token).copied().unwrap_or(0.0),
+        zero: x.zeros.get(token).copied().unwrap_or(0),
+        gate: gate.unwrap_or(0.0),
+        first,
+        how: &how,
+    };
+    how.way()(&values, output.row(target, first, rows));
 }
 
 /// Makes outputs of the products of several tokens, in their place and as bits: what a row has, which
@@ -240,12 +252,10 @@ impl How<'_> {
     /// The loop that puts values into such outputs: there is one for each usual case.
     fn way(&self) -> fn(&Dequantized<'_>, &mut [f32]) {
         match (self.op, self.has_gate, self.factor, self.bias) {
-            // With an FPU there are kernels for what is not gated.
-            (_, false, _, _) if cfg!(fpu) => put,
+            // With an FPU there are kernels, and this is for a few rows at the end.
+            _ if cfg!(fpu) => put,
             (Op::Store, false, _, []) => store,
             (Op::Add, false, _, []) => add,
-            // Where floats are emulated each loop more is flash.
-            (Op::Add, true, None, []) if cfg!(fpu) => add_gated,
             _ => put,
         }
     }
@@ -257,11 +267,6 @@ fn store(values: &Dequantized<'_>, out: &mut [f32]) {
 
 fn add(values: &Dequantized<'_>, out: &mut [f32]) {
     values.each(out, Single::plus);
-}
-
-fn add_gated(values: &Dequantized<'_>, out: &mut [f32]) {
-    let gate = Single(values.gate);
-    values.each(out, |out, y| out.plus(y.times(gate)));
 }
 
 fn put(values: &Dequantized<'_>, out: &mut [f32]) {

@@ -15,9 +15,11 @@ use crate::kernels::matmul::Weights;
 
 use crate::kernels::product::Int8;
 pub(crate) use crate::kernels::product::{Gated, Gates, Op, Output, Quantized};
+use core::ops::Range;
+use linear::linear;
 use turn::Turn;
 
-pub(crate) use linear::{Input, linear, part};
+pub(crate) use linear::{Input, part};
 
 /// A matrix in flash, row by row, with an optional bias per row.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +74,7 @@ impl<'p, 'm> Region<'p, 'm> {
     }
 
     /// Applies those rows of tensor `index` that `turn` has to `tokens` rows of `input`: see
-    /// [`linear`]. By itself, so that the view of a matrix is on the stack while it is used.
+    /// [`linear`].
     #[inline(never)]
     pub fn apply(
         &self,
@@ -88,8 +90,23 @@ impl<'p, 'm> Region<'p, 'm> {
         if let Some(record) = self.palm.tensor(index) {
             let (rows, cols) = (record.rows as usize, record.cols as usize);
             let rows = turn.rows(rows, cols, tokens, output.gated.is_some());
+            self.apply_rows((index, rows), input, tokens, output);
+        }
+    }
+
+    /// Applies those of some rows that there are. By itself, so that the view of a matrix is on the
+    /// stack while it is used.
+    #[inline(never)]
+    pub fn apply_rows(
+        &self,
+        (index, range): (u16, Range<usize>),
+        input: Input<'_>,
+        tokens: usize,
+        output: &mut Output<'_>,
+    ) {
+        if let Some(record) = self.palm.tensor(index) {
             let matrix = Matrix::new(self.bytes, &record);
-            linear(&matrix, rows, input, tokens, output);
+            linear(&matrix, range, input, tokens, output);
         }
     }
 

@@ -308,25 +308,28 @@ unsafe fn head_by<I: Isa>(
                     ..Tile::new(w)
                 };
                 I::tile::<BYTES>(blocks, count, &tile);
-                for block in 0..blocks {
-                    let key = key + block * BLOCK;
-                    let k_scales = I::load(k_scales.add(key));
-                    for t in 0..count {
-                        let sums = sums.as_ptr().cast::<i32>();
-                        let sums = I::load_i32(sums.add((t * blocks + block) * BLOCK));
-                        let t = first + t;
-                        let scale = I::mul(I::splat(*scales.get_unchecked(t)), k_scales);
-                        let mut s = I::mul(I::convert(sums), scale);
-                        if a.bias.is_some() {
-                            let at = a.count - 1 - (tokens.start + t) + key;
-                            s = I::add(s, I::load(biases.add(at)));
-                        }
-                        if key + BLOCK > a.keys {
-                            s = cut::<I>(s, a.keys - key);
-                        }
-                        let most = most.get_unchecked_mut(t);
-                        *most = I::max(s, *most);
-                        I::store(scores.add(t * pitch(keys) + key), s);
+                for t in first..first + count {
+                    let inside = (t - first) * blocks * BLOCK;
+                    let last = a.count - 1 - (tokens.start + t);
+                    let scoring = Scoring::<I> {
+                        sums: sums.as_ptr().cast::<i32>().add(inside),
+                        scale: I::splat(*scales.get_unchecked(t)),
+                        k_scales: k_scales.add(key).cast_const(),
+                        biases: biases.add(last + key).cast_const(),
+                        to: scores.add(t * pitch(keys) + key),
+                        blocks,
+                    };
+                    let most = most.get_unchecked_mut(t);
+                    if key + blocks * BLOCK > a.keys {
+                        let keys = a.keys - key;
+                        *most = match a.bias.is_some() {
+                            true => scoring.put::<true>(*most, |s, at| cut::<I>(s, keys, at)),
+                            false => scoring.put::<false>(*most, |s, at| cut::<I>(s, keys, at)),
+                        };
+                    } else if a.bias.is_some() {
+                        *most = scoring.put::<true>(*most, |s, _| s);
+                    } else {
+                        *most = scoring.put::<false>(*most, |s, _| s);
                     }
                 }
                 first += count;
@@ -420,6 +423,38 @@ unsafe fn head_by<I: Isa>(
     }
 }
 
+/// Products of a query with some blocks of keys, which become scores.
+struct Scoring<I: Isa> {
+    sums: *const i32,
+    scale: I::F,
+    k_scales: *const f32,
+    biases: *const f32,
+    to: *mut f32,
+    blocks: usize,
+}
+
+impl<I: Isa> Scoring<I> {
+    /// Stores the scores, each block as `last` leaves it, and gives the greater of them and `most`.
+    #[inline(always)]
+    unsafe fn put<const BIAS: bool>(&self, most: I::F, last: impl Fn(I::F, usize) -> I::F) -> I::F {
+        let mut most = most;
+        // SAFETY: as in `heads_by`.
+        unsafe {
+            for at in (0..self.blocks * BLOCK).step_by(BLOCK) {
+                let scale = I::mul(self.scale, I::load(self.k_scales.add(at)));
+                let mut s = I::mul(I::convert(I::load_i32(self.sums.add(at))), scale);
+                if BIAS {
+                    s = I::add(s, I::load(self.biases.add(at)));
+                }
+                s = last(s, at);
+                most = I::max(s, most);
+                I::store(self.to.add(at), s);
+            }
+        }
+        most
+    }
+}
+
 /// Rows of scores that become weights.
 struct Weighing<F> {
     scores: *mut f32,
@@ -494,14 +529,15 @@ impl<F> Weighing<F> {
     }
 }
 
-/// The first `count` lanes, then those of keys that do not exist: their weight is 0.
+/// The lanes of the keys from `at` on that are below `keys`, then those of keys that do not exist:
+/// their weight is 0.
 #[inline(always)]
-unsafe fn cut<I: Isa>(s: I::F, count: usize) -> I::F {
+unsafe fn cut<I: Isa>(s: I::F, keys: usize, at: usize) -> I::F {
     let mut lanes = [0.0f32; BLOCK];
     // SAFETY: the caller enabled the features.
     unsafe {
         I::store(lanes.as_mut_ptr(), s);
-        for lane in lanes.iter_mut().skip(count) {
+        for lane in lanes.iter_mut().skip(keys.saturating_sub(at)) {
             *lane = f32::NEG_INFINITY;
         }
         I::load(lanes.as_ptr())

@@ -228,6 +228,11 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
                 };
                 I::tile::<STARTED>(blocks, count, &tile);
                 fetched += 1;
+                let tile = (token, count, sums.0.as_ptr());
+                if finish_tile::<I>(p, &of_rows, (row, blocks), tile) {
+                    token += count;
+                    continue;
+                }
                 for t in 0..count {
                     let sums = sums.0.as_ptr().add(t * blocks * BLOCK);
                     let raw = of_rows.is_wide.then_some(0);
@@ -294,6 +299,65 @@ fn two_parts(x: i32) -> i32 {
 fn copy<T: Copy>(to: &mut [T], from: &[T], row: usize, count: usize) {
     for (to, from) in to.iter_mut().zip(from.iter().skip(row).take(count)) {
         *to = *from;
+    }
+}
+
+/// [`finish`] of a whole tile in the usual cases, in which nothing is asked again for each vector; says
+/// whether it did it. The tile: its first token, how many there are, and its sums.
+#[inline(always)]
+unsafe fn finish_tile<I: Isa>(
+    p: &Product<'_>,
+    of_rows: &OfRows,
+    at: (usize, usize),
+    tile: (usize, usize, *const i32),
+) -> bool {
+    let (_, blocks) = at;
+    let is_whole = of_rows.count == blocks * BLOCK && !of_rows.is_wide;
+    if !is_whole || p.gated.is_some() || !p.matrix.bias.is_empty() {
+        return false;
+    }
+    // SAFETY: as in `finish`; `out` is where the output lies.
+    unsafe {
+        match (p.op, p.rectify) {
+            (Op::Store, false) => each_output::<I>(p, of_rows, at, tile, |y, _| y),
+            (Op::Store, true) => {
+                // As in `finish`.
+                each_output::<I>(p, of_rows, at, tile, |y, _| I::max(I::splat(0.0), y));
+            }
+            (Op::Add, false) => {
+                each_output::<I>(p, of_rows, at, tile, |y, out| I::add(I::load(out), y));
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Stores what `join` makes of each output and of the place where it goes.
+#[inline(always)]
+unsafe fn each_output<I: Isa>(
+    p: &Product<'_>,
+    of_rows: &OfRows,
+    (row, blocks): (usize, usize),
+    (token, count, sums): (usize, usize, *const i32),
+    join: impl Fn(I::F, *const f32) -> I::F,
+) {
+    // SAFETY: as in `finish`.
+    unsafe {
+        let mut sums = sums;
+        for token in token..token + count {
+            let scale = I::splat(*p.x.scales.as_ptr().add(token));
+            let mut out = p.out.add(token * p.stride + row);
+            let mut scales = of_rows.scales.as_ptr();
+            for _ in 0..blocks {
+                let y = I::convert(I::load_i32(sums));
+                let y = I::mul(y, I::mul(scale, I::load(scales)));
+                I::store(out, join(y, out));
+                sums = sums.add(BLOCK);
+                scales = scales.add(BLOCK);
+                out = out.add(BLOCK);
+            }
+        }
     }
 }
 

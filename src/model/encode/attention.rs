@@ -6,9 +6,7 @@ use crate::layers::kv_cache::KvCache;
 use crate::layers::mixture::Stack;
 use crate::layers::position::Rotary;
 use crate::layers::tile::Tile;
-use crate::model::pieces::{
-    fill, normalize, relative_bias, rows_from, states_from, store_keys_values,
-};
+use crate::model::pieces::{fill, relative_bias, rows_from, states_from, store_keys_values};
 use crate::model::plan::kv_shape;
 use crate::storage::WeightSource;
 use crate::tensor::turn::Turn;
@@ -51,7 +49,6 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         let limit = self.session.limits.source;
         let record = self.session.model.palm().layer(layer);
         let norm = self.pre_norm(record.self_norm);
-        let post = self.after(record.self_norm);
         let parallel = self.session.model.shape().parallel;
         let (model, regions) = self.session.with_model(parallel);
         let Regions {
@@ -79,9 +76,8 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         } else {
             tile.keep(d_model);
         }
-        let states = rows_from(states, token, d_model);
         let mut output = Output {
-            rows: states,
+            rows: rows_from(states, token, d_model),
             stride: d_model,
             op: Op::Add,
             gated: None,
@@ -93,7 +89,7 @@ impl<S: WeightSource> Encoding<'_, '_, '_, S> {
         };
         let scratch = &mut scratch;
         attending.apply(&mut tile, wide, &cache, scratch, span, &mut output, turn);
-        normalize(states, d_model, count, post, turn);
+        self.normalize_rows(record.self_norm, token, count, turn);
         match next {
             Some(token) => Stage::Attention { layer, token },
             None => self.after_attention(layer),

@@ -7,7 +7,7 @@ mod feed_forward;
 
 use super::embedding::Embedding;
 use super::encoded::Encoded;
-use super::pieces::{add, normalize};
+use super::pieces::{add, normalize, rows_from};
 use super::{Error, Model, Progress, Session};
 use crate::format::FeedForwardKind;
 #[cfg(feature = "threads")]
@@ -127,18 +127,7 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         if let Some(id) = source.iter().copied().find(|id| *id >= vocab) {
             return Err(Error::TokenOutOfVocabulary { id, vocab });
         }
-        let d_model = session.model.shape().d_model.max(1);
-        let Regions { ids, states, .. } = session.encode_regions(false);
-        for (to, id) in ids.iter_mut().zip(source) {
-            *to = *id;
-        }
-        // Where it is not kept for routes, each id is where its state will be.
-        let states: &mut [u32] = bytemuck::cast_slice_mut(states);
-        for (row, id) in states.chunks_exact_mut(d_model).zip(source) {
-            if let Some(first) = row.first_mut() {
-                *first = *id;
-            }
-        }
+        session.place(source);
         Ok(Self {
             session,
             len: source.len(),
@@ -372,6 +361,21 @@ impl<'s, 'm, 'a, S: WeightSource> Encoding<'s, 'm, 'a, S> {
         normalize(states, d_model, len, norm, turn);
     }
 
+    /// Normalizes the states of some tokens after a sublayer's residual sum, if this model does so.
+    #[inline(never)]
+    fn normalize_rows(&mut self, index: u16, token: usize, count: usize, turn: &mut Turn) {
+        let post = self.after(index);
+        let d_model = self.session.model.shape().d_model;
+        let Regions { states, .. } = self.session.encode_regions(false);
+        normalize(
+            rows_from(states, token, d_model),
+            d_model,
+            count,
+            post,
+            turn,
+        );
+    }
+
     /// Values of the states of the tokens that there are.
     fn len_of_states(&self) -> usize {
         let d_model = self.session.model.shape().d_model;
@@ -423,7 +427,25 @@ impl<'r> Regions<'r> {
     }
 }
 
-impl<'m, S> Session<'m, '_, S> {
+impl<'m, S: WeightSource> Session<'m, '_, S> {
+    /// Puts the ids of a source where the stages look for them. By itself, so that what follows does
+    /// not pay for its stack.
+    #[inline(never)]
+    fn place(&mut self, source: &[u32]) {
+        let d_model = self.model.shape().d_model.max(1);
+        let Regions { ids, states, .. } = self.encode_regions(false);
+        for (to, id) in ids.iter_mut().zip(source) {
+            *to = *id;
+        }
+        // Where it is not kept for routes, each id is where its state will be.
+        let states: &mut [u32] = bytemuck::cast_slice_mut(states);
+        for (row, id) in states.chunks_exact_mut(d_model).zip(source) {
+            if let Some(first) = row.first_mut() {
+                *first = *id;
+            }
+        }
+    }
+
     /// The arena while the encoder's layers run, with room for sums of experts if asked.
     fn encode_regions(&mut self, aside: bool) -> Regions<'_> {
         self.with_model(aside).1
