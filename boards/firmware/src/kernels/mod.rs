@@ -66,7 +66,7 @@ pub fn run(
 
 /// Every check.
 fn check(bench: &mut Bench<'_>, seed: u32, out: &mut Console) -> Result<(), Stop> {
-    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 8] = [
+    let checks: [(&str, fn(&mut Bench<'_>, u32) -> Result<u32, Wrong>); 9] = [
         ("four-bit rows", floats::int4),
         ("int8 layers", products::layers),
         ("outputs of int8 layers", outputs::chosen),
