@@ -205,8 +205,9 @@ impl Attending<'_, '_> {
         let heads = inner.checked_div(d_kv).unwrap_or(0).max(1);
         let all = count.saturating_mul(heads);
         let some = turn.take(all, self.cost(d_kv, span.keys), 1);
-        let vectors = wide.chunks_exact_mut(d_kv).enumerate();
-        for (piece, vector) in vectors.skip(some.start).take(some.len()) {
+        let vectors = wide.get_mut(some.start.saturating_mul(d_kv)..);
+        let vectors = vectors.unwrap_or_default().chunks_exact_mut(d_kv);
+        for (piece, vector) in some.clone().zip(vectors) {
             if let Some(rotary) = &self.rotary {
                 let token = piece.checked_div(heads).unwrap_or(0);
                 rotary.apply(vector, span.first.saturating_add(token));
@@ -282,8 +283,9 @@ impl Attending<'_, '_> {
         let d_kv = cache.d_kv.max(1);
         let heads = self.inner.checked_div(d_kv).unwrap_or(0).max(1);
         let group = heads.checked_div(cache.heads.max(1)).unwrap_or(0);
-        let vectors = wide.chunks_exact_mut(d_kv).enumerate();
-        for (piece, vector) in vectors.skip(pieces.start).take(pieces.len()) {
+        let vectors = wide.get_mut(pieces.start.saturating_mul(d_kv)..);
+        let vectors = vectors.unwrap_or_default().chunks_exact_mut(d_kv);
+        for (piece, vector) in pieces.zip(vectors) {
             let token = piece.checked_div(heads).unwrap_or(0);
             let head = piece.saturating_sub(token.saturating_mul(heads));
             let query = Query {

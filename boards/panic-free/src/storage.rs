@@ -57,6 +57,7 @@ pub fn paged(opaque: &mut Opaque) {
     let (Ok(model), limits) = (Model::parse_resident(opaque.bytes), limits(opaque)) else {
         return;
     };
+    let model = model.with_unit(opaque.number(41));
     let slots = opaque.number(3) as usize;
     black_box(model.slot_bytes());
     black_box(model.paged_arena_bytes(limits, slots));
@@ -95,6 +96,7 @@ pub fn awaited(opaque: &mut Opaque) {
     let (Ok(model), limits) = (Model::parse_resident(opaque.bytes), limits(opaque)) else {
         return;
     };
+    let model = model.with_unit(opaque.number(41));
     let (slots, storage) = (opaque.number(3) as usize, Any(opaque.bytes));
     let session = Session::awaited(model, limits, opaque.arena, storage, slots);
     let Ok(mut session) = black_box(session) else {
