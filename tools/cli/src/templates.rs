@@ -217,17 +217,13 @@ impl Template {
         if let Some(template) = named(name) {
             return Ok(template);
         }
-        match boards::find(name) {
-            Ok(board) => named(&board.name).ok_or_else(|| {
-                misused(format!("there is no project for {} yet", board.title)).help(format!(
-                    "boards with one: {}; others start best from the nearest of them, or from boards/ \
-                     of the repository",
-                    known()
-                ))
-            }),
-            Err(_) => Err(misused(format!("`{name}` is no board that is known here"))
-                .help(format!("boards: {}", known()))),
-        }
+        boards::find(name)
+            .ok()
+            .and_then(|board| named(&board.name))
+            .ok_or_else(|| {
+                misused(format!("`{name}` is no board that is known here"))
+                    .help(format!("boards: {}", known()))
+            })
     }
 
     /// What there is to know of the board.
@@ -280,6 +276,9 @@ mod tests {
             let facts = template.facts();
             assert!(facts.flash > 0 && facts.ram > 0, "{}", template.name);
             assert!(Template::find(template.name).is_ok());
+        }
+        for board in boards::all() {
+            assert!(Template::find(&board.name).is_ok(), "{}", board.name);
         }
         assert_eq!(Template::find("RP2350").unwrap().name, "pico2");
         assert!(Template::find("abacus").is_err());

@@ -120,9 +120,6 @@ fn other_things_are_refused_by_name() {
     new(&project, "abacus", &["--model", &model])
         .refused(2)
         .says(&["`abacus` is no board", "pico2"]);
-    new(&project, "esp32c3", &["--model", &model])
-        .refused(2)
-        .says(&["no project for", "m4f"]);
     new(
         &project,
         "m4f",
