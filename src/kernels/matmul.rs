@@ -9,6 +9,9 @@ const CHUNK: usize = 64;
 /// Most sums that a call of [`dots`] gives.
 pub const SUMS: usize = if cfg!(kernels = "v6m") { 128 } else { 64 };
 
+/// Most of them with several tokens.
+pub const SUMS_OF_SEVERAL: usize = 64;
+
 /// The bytes of an int8 matrix, in the order that its layout says.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights<'m> {

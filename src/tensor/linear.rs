@@ -52,8 +52,12 @@ pub(crate) fn linear(
             Some((matrix, x)) => {
                 #[cfg(kernels = "mve")]
                 let range = kernels::mve::product(matrix, range.clone(), x, batch.clone(), output);
+                let block = match count {
+                    1 => by_block::<{ matmul::SUMS }>,
+                    _ => by_block::<{ matmul::SUMS_OF_SEVERAL }>,
+                };
                 if !range.is_empty() {
-                    by_block(matrix, range.clone(), x, batch, output);
+                    block(matrix, range.clone(), x, batch, output);
                 }
             }
             None => by_row(matrix, range.clone(), input, batch, output),
@@ -88,10 +92,10 @@ pub(super) fn rectified(
         .is_some_and(|(int8, x)| kernels::x86::product(int8, range, x, tokens, true, output))
 }
 
-/// Some rows of weights at a time. By itself, like [`by_row`], so that neither pays for the other's
-/// stack.
+/// Some rows of weights at a time, with room for so many products. By itself, like [`by_row`], so that
+/// neither pays for the other's stack.
 #[inline(never)]
-fn by_block(
+fn by_block<const SUMS: usize>(
     matrix: &Int8<'_>,
     range: Range<usize>,
     x: &Quantized<'_>,
@@ -101,7 +105,7 @@ fn by_block(
     let count = tokens.len();
     let of_tokens = x.rows.skip(tokens.start);
     let step = matmul::rows_at_once(count);
-    let mut all = [0i32; matmul::SUMS];
+    let mut all = [0i32; SUMS];
     let mut first = range.start;
     while first < range.end {
         let rows = step.min(range.end.saturating_sub(first));
@@ -126,7 +130,7 @@ fn by_block(
 fn put_block(
     matrix: &Int8<'_>,
     (first, rows): (usize, usize),
-    all: &mut [i32; matmul::SUMS],
+    all: &mut [i32],
     x: &Quantized<'_>,
     tokens: Range<usize>,
     output: &mut Output<'_>,
