@@ -120,7 +120,10 @@ pub const ALL: [Template; 10] = [
     },
     Template {
         name: "pico",
-        board_rs: include_str!("../templates/pico.rs"),
+        board_rs: concat!(
+            include_str!("../templates/pico.rs"),
+            include_str!("../templates/uart_rp.rs")
+        ),
         memory_x: Some(include_str!("../templates/pico.x")),
         dependencies: "cortex-m = \"0.7\"\ncortex-m-rt = \"0.7\"\nrp2040-boot2 = \"0.3\"\n\
             rp2040-hal = { version = \"0.12\", features = [\"rt\", \"critical-section-impl\"] }\n",
@@ -144,7 +147,10 @@ pub const ALL: [Template; 10] = [
     },
     Template {
         name: "pico2-riscv",
-        board_rs: include_str!("../templates/pico2-riscv.rs"),
+        board_rs: concat!(
+            include_str!("../templates/pico2-riscv.rs"),
+            include_str!("../templates/uart_rp.rs")
+        ),
         memory_x: Some(include_str!("../templates/pico2-riscv.x")),
         dependencies: "rp235x-hal = { version = \"0.4\", features = [\"rt\", \"critical-section-impl\"] }\n",
         link_args: "\"--nmagic\", \"-Tmemory.x\", \"-Tdevice.x\", \"-Tlink.x\"",
