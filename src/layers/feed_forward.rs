@@ -63,41 +63,38 @@ impl<'p, 'm> FeedForward<'p, 'm> {
         turn: &mut Turn,
     ) {
         let d_ff = self.width();
-        let hidden = |matrix: u16, op: Op, wide: &mut [f32], turn: &mut Turn| {
-            let mut output = Output {
-                rows: wide,
-                stride: d_ff,
-                op,
-                gated: None,
-            };
-            let input = tile.input();
-            self.region.apply(matrix, input, tokens, &mut output, turn);
-        };
         let activation = Activation::from_code(self.activation).unwrap_or(Activation::Relu);
-        let rectified = activation == Activation::Relu && {
-            let mut output = Output {
-                rows: wide,
-                stride: d_ff,
-                op: Op::Store,
-                gated: None,
-            };
-            let input = tile.input();
+        let mut products = hidden(wide, d_ff, Op::Store);
+        let rectified = if activation == Activation::Relu {
             self.region
-                .apply_rectified(self.wi, input, tokens, &mut output, turn)
+                .apply_rectified(self.wi, tile.input(), tokens, &mut products, turn)
+        } else {
+            self.region
+                .apply(self.wi, tile.input(), tokens, &mut products, turn);
+            false
         };
-        if activation != Activation::Relu {
-            hidden(self.wi, Op::Store, wide, turn);
-        }
         let some = turn.take(tokens, d_ff.saturating_mul(ACTIVATE), 1);
         let some = some.start.saturating_mul(d_ff)..some.end.saturating_mul(d_ff);
         if !rectified && let Some(values) = wide.get_mut(some) {
             fast::activate(activation, values);
         }
         if self.wi_linear != NONE16 {
-            hidden(self.wi_linear, Op::Multiply, wide, turn);
+            let mut factors = hidden(wide, d_ff, Op::Multiply);
+            self.region
+                .apply(self.wi_linear, tile.input(), tokens, &mut factors, turn);
         }
         let some = turn.take(tokens, d_ff.saturating_mul(QUANTIZE), 1);
         let input = tile.requantize(wide, d_ff, some);
         self.region.apply(self.wo, input, tokens, output, turn);
+    }
+}
+
+/// The rows between the two products.
+fn hidden(rows: &mut [f32], d_ff: usize, op: Op) -> Output<'_> {
+    Output {
+        rows,
+        stride: d_ff,
+        op,
+        gated: None,
     }
 }

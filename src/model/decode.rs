@@ -586,20 +586,20 @@ impl<'s, 'm, 'a, S: WeightSource> Decoder<'s, 'm, 'a, S> {
         if begins {
             tile.set(0, last);
         }
-        let (region, head) = (Region::resident(model.palm()), header.roles.head);
-        let (all, cols) = region
-            .record(head)
-            .map_or((0, 0), |head| (head.rows as usize, head.cols as usize));
+        let region = Region::resident(model.palm());
+        let Some(head) = region.record(header.roles.head) else {
+            return;
+        };
         let mut output = Output {
             rows: logits,
             stride: shape.vocab,
             op: Op::Store,
             gated: None,
         };
-        let rows = HEAD_ROWS.min(all.saturating_sub(row));
-        let some = turn.rows(rows, cols, 1, false);
+        let rows = HEAD_ROWS.min((head.rows as usize).saturating_sub(row));
+        let some = turn.rows(rows, head.cols as usize, 1, false);
         let rows = row.saturating_add(some.start)..row.saturating_add(some.end);
-        region.apply_rows((head, rows), tile.input(), 1, &mut output);
+        region.apply_rows(&head, rows, tile.input(), 1, &mut output);
     }
 }
 

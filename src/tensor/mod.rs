@@ -84,13 +84,8 @@ impl<'p, 'm> Region<'p, 'm> {
         output: &mut Output<'_>,
         turn: &mut Turn,
     ) {
-        if turn.passes() {
-            return;
-        }
-        if let Some(record) = self.palm.tensor(index) {
-            let (rows, cols) = (record.rows as usize, record.cols as usize);
-            let rows = turn.rows(rows, cols, tokens, output.gated.is_some());
-            self.apply_rows((index, rows), input, tokens, output);
+        if let Some((record, rows)) = self.due(index, tokens, output, turn) {
+            self.apply_rows(&record, rows, input, tokens, output);
         }
     }
 
@@ -99,15 +94,32 @@ impl<'p, 'm> Region<'p, 'm> {
     #[inline(never)]
     pub fn apply_rows(
         &self,
-        (index, range): (u16, Range<usize>),
+        record: &TensorRecord,
+        range: Range<usize>,
         input: Input<'_>,
         tokens: usize,
         output: &mut Output<'_>,
     ) {
-        if let Some(record) = self.palm.tensor(index) {
-            let matrix = Matrix::new(self.bytes, &record);
-            linear(&matrix, range, input, tokens, output);
+        let matrix = Matrix::new(self.bytes, record);
+        linear(&matrix, range, input, tokens, output);
+    }
+
+    /// Entry of tensor `index`, and its rows that `turn` has.
+    #[inline(always)]
+    fn due(
+        &self,
+        index: u16,
+        tokens: usize,
+        output: &Output<'_>,
+        turn: &mut Turn,
+    ) -> Option<(TensorRecord, Range<usize>)> {
+        if turn.passes() {
+            return None;
         }
+        let record = self.palm.tensor(index)?;
+        let (rows, cols) = (record.rows as usize, record.cols as usize);
+        let rows = turn.rows(rows, cols, tokens, output.gated.is_some());
+        Some((record, rows))
     }
 
     /// The same; with max(0, y) in place of each output y where this machine does both at once: says
@@ -121,19 +133,16 @@ impl<'p, 'm> Region<'p, 'm> {
         turn: &mut Turn,
     ) -> bool {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
-        if let Some(record) = self.palm.tensor(index)
-            && !turn.passes()
         {
-            let (rows, cols) = (record.rows as usize, record.cols as usize);
-            let rows = turn.rows(rows, cols, tokens, output.gated.is_some());
+            let Some((record, rows)) = self.due(index, tokens, output, turn) else {
+                return false;
+            };
             let matrix = Matrix::new(self.bytes, &record);
             let rectified = linear::rectified(&matrix, rows.clone(), input, tokens, output);
             if !rectified {
                 linear(&matrix, rows, input, tokens, output);
             }
             rectified
-        } else {
-            false
         }
         #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
         {
