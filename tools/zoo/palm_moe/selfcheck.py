@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compares decoding step by step with the full forward pass, and fast.py with model.py.
+"""Compares decoding step by step with the full forward pass, fast.py with model.py, and a dense
+model with the sparse one made from it.
 
     python -m palm_moe.selfcheck
 """
@@ -9,7 +10,7 @@ import sys
 import torch
 import torch.nn.functional as F
 
-from . import fast
+from . import fast, upcycle
 from .model import PalmMoe
 from .muon import orthogonal
 
@@ -82,6 +83,19 @@ def singular_values():
     return float(both.quantile(0.05)), float(both.max())
 
 
+def upcycled(src, tgt, mask):
+    """Largest difference of logits between a dense model and the sparse one that starts from it."""
+    def mixture(m, k, width):
+        return dict(num_experts=m, num_experts_per_tok=k, kind="feed_forward", d_ff=width)
+    torch.manual_seed(3)
+    dense = PalmMoe(dict(BASE, mixture=mixture(1, 1, 96))).eval()
+    sparse = PalmMoe(dict(BASE, encoder_sparse_layers=[0, 2], decoder_sparse_layers=[1],
+                          mixture=mixture(4, 2, 48))).eval()
+    upcycle.load(sparse, dense.state_dict())
+    with torch.no_grad():
+        return float((dense(src, tgt, mask) - sparse(src, tgt, mask)).abs().max())
+
+
 def main():
     low, high = singular_values()
     print(f"Muon: singular values from {low:.2f} (19 of 20) to {high:.2f}")
@@ -101,6 +115,9 @@ def main():
             line += f", fused: smallest cosine {cosine:.4f} ({low}), norm ratio {ratio:.3f} ({off})"
             bad |= not (cosine > 0.95 and 0.9 < ratio < 1.1)  # rounding may send a token elsewhere
         print(line, flush=True)
+    off = upcycled(src, tgt, mask)
+    print(f"sparse model made from a dense one: {off:.1e}")
+    bad |= not off < 1e-4
     if bad:
         sys.exit("selfcheck failed")
 

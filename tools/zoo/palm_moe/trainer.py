@@ -17,7 +17,7 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 import torch
 import torch.nn.functional as F
 
-from . import fast
+from . import fast, upcycle
 from .export import folder, replace
 from .model import PalmMoe
 from .muon import Muon
@@ -32,6 +32,9 @@ def options(p):
     p.add_argument("--follow", metavar="OUT",
                    help="take schedule, examples and their number from the run in OUT, which may still go on")
     p.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
+    p.add_argument("--start", metavar="OUT",
+                   help="begin with the averaged weights of the run in OUT; those of a dense model are shared "
+                        "out to the experts (upcycle.py)")
     p.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default: 2e-3)")
     p.add_argument("--dropout", type=float, default=0.1)
     p.add_argument("--smoothing", type=float, default=0.03, help="label smoothing (default: 0.03)")
@@ -105,6 +108,9 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         self.model = PalmMoe(cfg, args.dropout).train()
         self.cfg = self.model.cfg
+        if args.start and not args.resume:
+            saved = torch.load(Path(args.start) / "checkpoint.pt", weights_only=True)
+            upcycle.load(self.model, saved["ema"])
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.params = list(self.model.parameters())
         inner = {n: p for n, p in self.model.named_parameters() if args.optimizer == "muon"
