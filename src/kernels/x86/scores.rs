@@ -91,33 +91,34 @@ impl<F> Weighing<F> {
                 let lanes = self.most.add(t).read();
                 *most = I::splat(greatest::<I>(lanes, f32::NEG_INFINITY));
             }
-            let (mut sum, mut pair) = (I::zero8(), I::zero_pair());
-            let mut heaviest = [I::splat(0.0); N];
+            let mut rows = Rows::<I, N> {
+                scores: self.scores,
+                pitch,
+                most,
+                heaviest: [I::splat(0.0); N],
+                one: I::zero8(),
+                two: I::zero_pair(),
+            };
             let mut key = 0;
-            while key < keys {
-                let v_scales = I::load(v_scales.add(key));
-                let mut e = [I::splat(0.0); N];
-                for (t, e) in e.iter_mut().enumerate() {
-                    let scores = self.scores.add(t * pitch + key);
-                    *e = exp_below::<I>(I::sub(I::load(scores), *most.get_unchecked(t)));
-                    let w = I::mul(*e, v_scales);
-                    let heaviest = heaviest.get_unchecked_mut(t);
-                    *heaviest = I::max(w, *heaviest);
-                    I::store(scores, w);
+            while key + 2 * BLOCK <= keys {
+                match N {
+                    2 => rows.exponentials::<4>(key, v_scales),
+                    _ => rows.exponentials::<2>(key, v_scales),
                 }
-                if N == 2 {
-                    pair = I::sum_pair(pair, *e.get_unchecked(0), *e.get_unchecked(N - 1));
-                } else {
-                    sum = I::sum8(sum, *e.get_unchecked(0));
+                key += 2 * BLOCK;
+            }
+            if key < keys {
+                match N {
+                    2 => rows.exponentials::<2>(key, v_scales),
+                    _ => rows.exponentials::<1>(key, v_scales),
                 }
-                key += BLOCK;
             }
             let mut lanes = [[0.0f32; float::LANES]; 2];
-            if N == 2 {
-                I::store_pair(lanes.as_mut_ptr().cast(), pair);
-            } else {
-                I::store8(lanes.as_mut_ptr().cast(), sum);
+            match N {
+                2 => I::store_pair(lanes.as_mut_ptr().cast(), rows.two),
+                _ => I::store8(lanes.as_mut_ptr().cast(), rows.one),
             }
+            let heaviest = rows.heaviest;
             for (t, (lanes, heaviest)) in lanes.into_iter().zip(heaviest).enumerate() {
                 let (scores, weights) = (self.scores.add(t * pitch), self.weights.add(t * pitch));
                 let heaviest = greatest::<I>(heaviest, 0.0);
@@ -129,11 +130,56 @@ impl<F> Weighing<F> {
                 factors.add(t).write(heaviest / (MOST * float::tree(lanes)));
                 // No weight is heavier, so that none is beyond the limit once it is rounded.
                 let by = I::splat(MOST / heaviest);
-                let weight = |key: usize| I::round(I::mul(I::load(scores.add(key)), by));
+                let weight = |key: usize| I::mul(I::load(scores.add(key)), by);
                 let mut key = 0;
                 while key < keys {
-                    I::store_i16(weights.add(key), [weight(key), weight(key + BLOCK)]);
+                    I::store_weights(weights.add(key), [weight(key), weight(key + BLOCK)]);
                     key += 2 * BLOCK;
+                }
+            }
+        }
+    }
+}
+
+/// `N` rows, 1 or 2, while their scores become exponentials times the values' scales.
+struct Rows<I: Isa, const N: usize> {
+    scores: *mut f32,
+    pitch: usize,
+    /// What each row's exponents are taken from.
+    most: [I::F; N],
+    /// The greatest product, in some lane.
+    heaviest: [I::F; N],
+    /// The sum of the exponentials of one row, or of two.
+    one: I::E,
+    two: I::P,
+}
+
+impl<I: Isa, const N: usize> Rows<I, N> {
+    /// `V` vectors, as many of each row, from `key` on.
+    #[inline(always)]
+    unsafe fn exponentials<const V: usize>(&mut self, key: usize, v_scales: *const f32) {
+        // SAFETY: as in `Weighing::weigh`.
+        unsafe {
+            let mut x = [I::splat(0.0); V];
+            for (x, most) in x.chunks_exact_mut(V / N).enumerate().zip(self.most) {
+                let (t, x) = x;
+                for (at, x) in x.iter_mut().enumerate() {
+                    let scores = self.scores.add(t * self.pitch + key + at * BLOCK);
+                    *x = I::sub(I::load(scores), most);
+                }
+            }
+            let e = exp_below::<I, V>(x);
+            for at in 0..V / N {
+                let v_scales = I::load(v_scales.add(key + at * BLOCK));
+                for (t, heaviest) in self.heaviest.iter_mut().enumerate() {
+                    let w = I::mul(*e.get_unchecked(t * (V / N) + at), v_scales);
+                    *heaviest = I::max(w, *heaviest);
+                    I::store(self.scores.add(t * self.pitch + key + at * BLOCK), w);
+                }
+                let first = *e.get_unchecked(at);
+                match N {
+                    2 => self.two = I::sum_pair(self.two, first, *e.get_unchecked(V / N + at)),
+                    _ => self.one = I::sum8(self.one, first),
                 }
             }
         }

@@ -86,6 +86,9 @@ fn attention_is_that_of_the_contract() {
             }
             4 => v_scales.fill(0.0),
             5 => k_scales.iter_mut().for_each(|scale| *scale *= 1e4),
+            7 => v_scales.iter_mut().step_by(7).for_each(|s| *s = f32::NAN),
+            8 => k_scales.iter_mut().step_by(5).for_each(|s| *s = f32::NAN),
+            9 => v_scales[0] = f32::INFINITY,
             _ => {}
         }
         let mut queries = random.floats(count * heads * d_kv);
