@@ -1,12 +1,12 @@
 //! The kernels of 64-bit Arm give the sums of the portable ones. `cargo xtask test` runs this in an
 //! emulator, on processors with and without dot products.
 
-#![cfg(all(target_arch = "aarch64", feature = "std"))]
+#![cfg(all(target_arch = "aarch64", feature = "threads"))]
 
-use palmtop::kernels::Layout;
 use palmtop::kernels::aarch64::dots;
 use palmtop::kernels::host::{Level, level};
 use palmtop::kernels::matmul::{Form, Rows, Weights, portable, rows_at_once};
+use palmtop::kernels::{Layout, pool};
 use palmtop::{Limits, Model, Session};
 
 /// Pseudo-random bytes within ±127, extremes among them.
@@ -157,6 +157,7 @@ fn what_does_not_fit_is_left_to_others() {
 fn whole_models_give_the_bits_of_their_golden_pairs() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny");
     let mut models = 0;
+    pool::cut_finely();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let bytes = std::fs::read(&path).unwrap();
@@ -176,11 +177,15 @@ fn whole_models_give_the_bits_of_their_golden_pairs() {
             target: length(4),
             beams: 1,
         };
-        let mut arena = vec![0u128; model.arena_bytes(limits).div_ceil(16)];
-        let arena = bytemuck::cast_slice_mut(&mut arena);
-        let mut session = Session::new(model, limits, arena).unwrap();
-        let mut ids = vec![0; limits.source as usize];
-        assert_eq!(session.self_test(&mut ids), Ok(()), "{}", path.display());
+        for threads in [1, 2] {
+            assert_eq!(pool::set_threads(threads), threads);
+            let mut arena = vec![0u128; model.arena_bytes(limits).div_ceil(16)];
+            let arena = bytemuck::cast_slice_mut(&mut arena);
+            let mut session = Session::new(model, limits, arena).unwrap();
+            let mut ids = vec![0; limits.source as usize];
+            let same = session.self_test(&mut ids);
+            assert_eq!(same, Ok(()), "{}, {threads} threads", path.display());
+        }
         models += 1;
     }
     assert!(models >= 5, "{models} models");

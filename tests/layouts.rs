@@ -7,7 +7,7 @@ mod lifetimes;
 use common::{Aligned, Reference, Run, fixtures, names, run};
 use lifetimes::Timeline;
 use palmtop::kernels::Layout;
-use palmtop::{Limits, Model, Session};
+use palmtop::{Limits, Model};
 use palmtop_convert::{ExpertWeights, Options, Target};
 
 fn converted(name: &str, options: &Options) -> Aligned {
@@ -75,15 +75,7 @@ fn a_larger_batch_gives_the_same_bits() {
         let case = cases.iter().max_by_key(|case| case.source.len()).unwrap();
         let wanted = bits(&run(&image, case));
         for tile in [1, 16, 40, 1000] {
-            let model = Model::parse(image.as_ref()).unwrap().with_tile(tile);
-            let limits = Limits {
-                source: case.source.len() as u32,
-                target: case.target.len() as u32,
-                beams: 1,
-            };
-            let mut arena = Aligned::filled(model.arena_bytes(limits), 0xA5);
-            let mut session = Session::new(model, limits, arena.as_mut()).unwrap();
-            let got = common::run_session(&mut session, case, &mut palmtop::NoTrace);
+            let got = common::run_batches(&image, case, tile);
             assert_eq!(bits(&got), wanted, "{name}, {tile} rows");
         }
     }

@@ -2,10 +2,9 @@
 
 mod common;
 
-use common::{Aligned, Reference, Run, fixtures, names, run_session};
+use common::{Aligned, Reference, Run, fixtures, names, run_batches};
 use palmtop::kernels::Layout;
 use palmtop::kernels::host::{Level, force};
-use palmtop::{Limits, Model, NoTrace, Session};
 use palmtop_convert::{ExpertWeights, Options, Weights, convert};
 
 fn bits(run: &Run) -> Vec<u32> {
@@ -44,15 +43,7 @@ fn every_level_gives_the_portable_bits() {
             for level in &levels {
                 assert!(force(*level));
                 for tile in [4, 64] {
-                    let model = Model::parse(image.as_ref()).unwrap().with_tile(tile);
-                    let limits = Limits {
-                        source: case.source.len() as u32,
-                        target: case.target.len() as u32,
-                        beams: 1,
-                    };
-                    let mut arena = Aligned::filled(model.arena_bytes(limits), 0xA5);
-                    let mut session = Session::new(model, limits, arena.as_mut()).unwrap();
-                    let got = bits(&run_session(&mut session, case, &mut NoTrace));
+                    let got = bits(&run_batches(&image, case, tile));
                     let wanted = wanted.get_or_insert_with(|| got.clone());
                     assert!(got == *wanted, "{name} {options:?} {level:?}, {tile} rows");
                 }

@@ -131,25 +131,44 @@ pub(crate) fn each_row(
     cost: usize,
     set: &(dyn Fn(usize, &mut [f32]) + Sync),
 ) {
-    /// Memory of which threads write different rows.
-    struct Rows(*mut f32);
-    // SAFETY: parts have different rows.
-    unsafe impl Sync for Rows {}
-    impl Rows {
+    let width = width.max(1);
+    let whole = rows.len() / width * width;
+    let rows = rows.get_mut(..whole).unwrap_or_default();
+    each_part(rows, width, cost, &|first, rows| {
+        for (row, index) in rows.chunks_exact_mut(width).zip(first / width..) {
+            set(index, row);
+        }
+    });
+}
+
+/// Calls `set` with parts of the values, and the index of each part's first, several at a time: units
+/// of `unit` values, the last of which may be smaller, where one that costs as much as `cost`
+/// multiplications is worth it.
+pub(crate) fn each_part(
+    values: &mut [f32],
+    unit: usize,
+    cost: usize,
+    set: &(dyn Fn(usize, &mut [f32]) + Sync),
+) {
+    /// Memory of which threads write different parts.
+    struct Values(*mut f32);
+    // SAFETY: parts have different values.
+    unsafe impl Sync for Values {}
+    impl Values {
         fn at(&self, value: usize) -> *mut f32 {
             self.0.wrapping_add(value)
         }
     }
-    let width = width.max(1);
-    let count = rows.len() / width;
-    let rows = Rows(rows.as_mut_ptr());
-    let (parts, size) = cut(count, cost);
+    let (unit, count) = (unit.max(1), values.len());
+    let values = Values(values.as_mut_ptr());
+    let (parts, size) = cut(count.div_ceil(unit), cost);
     run(parts, &|part| {
-        for index in part * size..count.min((part + 1) * size) {
-            // SAFETY: the row is within the borrowed memory, and this part's alone.
-            let row = unsafe { core::slice::from_raw_parts_mut(rows.at(index * width), width) };
-            set(index, row);
-        }
+        let first = part * size * unit;
+        let len = (size * unit).min(count - first);
+        // SAFETY: these values are within the borrowed memory, and this part's alone.
+        set(first, unsafe {
+            core::slice::from_raw_parts_mut(values.at(first), len)
+        });
     });
 }
 
@@ -355,6 +374,26 @@ mod tests {
                     let index = if at < count * width { at / width } else { 0 };
                     assert_eq!(*value, 1.0 + index as f32);
                 }
+            }
+        }
+        set_threads(1);
+    }
+
+    #[test]
+    fn each_value_is_in_one_part() {
+        let _alone = ALONE.lock();
+        for threads in [1, 3] {
+            set_threads(threads);
+            for (count, unit) in [(0, 5), (4, 5), (23, 5), (400, 7), (96, 16), (1000, 1)] {
+                let mut values = std::vec![0.0; count];
+                each_part(&mut values, unit, 1 << 18, &|first, part| {
+                    assert!(first.is_multiple_of(unit));
+                    for (value, index) in part.iter_mut().zip(first..) {
+                        *value += 1.0 + index as f32;
+                    }
+                });
+                let wanted = (0..count).map(|index| 1.0 + index as f32);
+                assert!(values.into_iter().eq(wanted));
             }
         }
         set_threads(1);

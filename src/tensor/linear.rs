@@ -36,13 +36,29 @@ pub(crate) fn linear(
     output: &mut Output<'_>,
 ) {
     let range = range.start..range.end.min(matrix.rows);
-    let int8 = int8(matrix, &input);
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    if let Some((matrix, x)) = int8
+    if let Some((matrix, x)) = int8(matrix, &input)
         && kernels::x86::product(matrix, range.clone(), x, tokens, false, output)
     {
         return;
     }
+    #[cfg(feature = "threads")]
+    if super::parted::linear(matrix, range.clone(), input, tokens, output) {
+        return;
+    }
+    on_one(matrix, range, input, tokens, output);
+}
+
+/// The same on this thread.
+#[inline(always)]
+pub(super) fn on_one(
+    matrix: &Matrix<'_>,
+    range: Range<usize>,
+    input: Input<'_>,
+    tokens: usize,
+    output: &mut Output<'_>,
+) {
+    let int8 = int8(matrix, &input);
     // Batches of 16 tokens: each meets all weights.
     let mut first = 0;
     while first < tokens {

@@ -7,6 +7,8 @@
 pub(crate) mod arena;
 pub mod bench;
 mod linear;
+#[cfg(feature = "threads")]
+mod parted;
 pub(crate) mod turn;
 
 use crate::format::{Palm, TensorFormat, TensorRecord};

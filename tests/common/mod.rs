@@ -175,7 +175,16 @@ pub fn run(image: &Aligned, case: &Case) -> Run {
 
 /// Runs a case at the tightest limits.
 pub fn run_traced(image: &Aligned, case: &Case, trace: &mut impl RouteTrace) -> Run {
-    let model = Model::parse(image.as_ref()).unwrap();
+    run_model(Model::parse(image.as_ref()).unwrap(), case, trace)
+}
+
+/// Runs a case with batches of so many token rows.
+pub fn run_batches(image: &Aligned, case: &Case, rows: usize) -> Run {
+    let model = Model::parse(image.as_ref()).unwrap().with_tile(rows);
+    run_model(model, case, &mut NoTrace)
+}
+
+fn run_model(model: Model<'_>, case: &Case, trace: &mut impl RouteTrace) -> Run {
     let limits = Limits {
         source: case.source.len() as u32,
         target: case.target.len() as u32,

@@ -49,7 +49,14 @@ pub fn test() -> Result<String> {
         command
             .env(format!("CARGO_TARGET_{name}_LINKER"), "rust-lld")
             .env(format!("CARGO_TARGET_{name}_RUNNER"), runner)
-            .args(["test", "--release", "-p", "palmtop", "--features", "std"])
+            .args([
+                "test",
+                "--release",
+                "-p",
+                "palmtop",
+                "--features",
+                "std,threads",
+            ])
             .args(["--target", TARGET, "--test", "aarch64"]);
         let output = process::capture(&mut command, LIMIT)?;
         if !output.status.success() || !output.stdout.contains("3 passed") {
