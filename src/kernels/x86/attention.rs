@@ -3,16 +3,14 @@
 //! Keys and values of a head are put in blocks once for all queries of the batch. Then a few queries at
 //! a time: scores by byte products, softmax, weights of 15 bits, and sums by products of 16 bits.
 
-use super::super::float;
 use super::super::host::Level;
-use super::super::integer::TINY;
 #[cfg(feature = "threads")]
 use super::super::pool;
-use super::functions::exp_below;
 use super::isa::Isa;
-use super::rows::{greatest, symmetric};
+use super::rows::symmetric;
+use super::scores::{Scoring, Weighing, pitch};
 use super::tile::{BLOCK, BYTES, GROUP, MOST_BLOCKS, PAIRS, Sums, Tile, tokens_of, total};
-use super::{pack, scratch};
+use super::{attend_one, pack, scratch};
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::ops::Range;
 
@@ -25,9 +23,6 @@ const PART: usize = 128;
 
 /// Queries that take turns with the same keys and values.
 const QUERIES: usize = 24;
-
-/// The greatest weight.
-const MOST: f32 = 32767.0;
 
 /// Writes the biases of a head: see [`Attention::bias`].
 pub(crate) type Bias<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
@@ -98,13 +93,24 @@ impl Attention<'_> {
                 let start = part * size;
                 let heads = start..self.kv_heads.min(start + size);
                 // SAFETY: the level is one that this machine has; parts write to different heads.
-                unsafe { heads_of(level, self, out, heads) };
+                unsafe { self.some_heads(level, out, heads) };
             });
         }
         #[cfg(not(feature = "threads"))]
         // SAFETY: the level is one that this machine has.
         unsafe {
-            heads_of(level, self, out, 0..self.kv_heads);
+            self.some_heads(level, out, 0..self.kv_heads);
+        }
+    }
+
+    /// Some heads of keys, in the way that is worth it.
+    unsafe fn some_heads(&self, level: Level, out: &Outputs, kv_heads: Range<usize>) {
+        // SAFETY: the caller's.
+        unsafe {
+            match attend_one::takes(self) {
+                true => attend_one::heads_of(level, self, out.0, kv_heads),
+                false => heads_of(level, self, out, kv_heads),
+            }
         }
     }
 }
@@ -158,11 +164,6 @@ impl Parts {
             total: next,
         }
     }
-}
-
-/// Scores and weights from query to query: pairs of blocks, the last one of which may be empty.
-const fn pitch(keys: usize) -> usize {
-    keys.next_multiple_of(2 * BLOCK)
 }
 
 /// The queries' heads that share some heads of keys.
@@ -320,17 +321,7 @@ unsafe fn head_by<I: Isa>(
                         blocks,
                     };
                     let most = most.get_unchecked_mut(t);
-                    if key + blocks * BLOCK > a.keys {
-                        let keys = a.keys - key;
-                        *most = match a.bias.is_some() {
-                            true => scoring.put::<true>(*most, |s, at| cut::<I>(s, keys, at)),
-                            false => scoring.put::<false>(*most, |s, at| cut::<I>(s, keys, at)),
-                        };
-                    } else if a.bias.is_some() {
-                        *most = scoring.put::<true>(*most, |s, _| s);
-                    } else {
-                        *most = scoring.put::<false>(*most, |s, _| s);
-                    }
+                    *most = scoring.scores(*most, a.bias.is_some(), a.keys - key);
                 }
                 first += count;
             }
@@ -420,126 +411,5 @@ unsafe fn head_by<I: Isa>(
             }
             col += blocks * BLOCK;
         }
-    }
-}
-
-/// Products of a query with some blocks of keys, which become scores.
-struct Scoring<I: Isa> {
-    sums: *const i32,
-    scale: I::F,
-    k_scales: *const f32,
-    biases: *const f32,
-    to: *mut f32,
-    blocks: usize,
-}
-
-impl<I: Isa> Scoring<I> {
-    /// Stores the scores, each block as `last` leaves it, and gives the greater of them and `most`.
-    #[inline(always)]
-    unsafe fn put<const BIAS: bool>(&self, most: I::F, last: impl Fn(I::F, usize) -> I::F) -> I::F {
-        let mut most = most;
-        // SAFETY: as in `heads_by`.
-        unsafe {
-            for at in (0..self.blocks * BLOCK).step_by(BLOCK) {
-                let scale = I::mul(self.scale, I::load(self.k_scales.add(at)));
-                let mut s = I::mul(I::convert(I::load_i32(self.sums.add(at))), scale);
-                if BIAS {
-                    s = I::add(s, I::load(self.biases.add(at)));
-                }
-                s = last(s, at);
-                most = I::max(s, most);
-                I::store(self.to.add(at), s);
-            }
-        }
-        most
-    }
-}
-
-/// Rows of scores that become weights.
-struct Weighing<F> {
-    scores: *mut f32,
-    weights: *mut i16,
-    /// A multiple of [`BLOCK`]; rows are [`pitch`] apart.
-    keys: usize,
-    /// The greatest score of each row, in some lane.
-    most: *const F,
-}
-
-impl<F> Weighing<F> {
-    /// `N` rows, 1 or 2, and the factor of each one's output.
-    #[inline(always)]
-    unsafe fn weigh<I: Isa<F = F>, const N: usize>(&self, v_scales: *const f32, factors: *mut f32)
-    where
-        F: Copy,
-    {
-        let (keys, pitch) = (self.keys, pitch(self.keys));
-        // SAFETY: as in `heads_by`.
-        unsafe {
-            let mut most = [I::splat(0.0); N];
-            for (t, most) in most.iter_mut().enumerate() {
-                let lanes = self.most.add(t).read();
-                *most = I::splat(greatest::<I>(lanes, f32::NEG_INFINITY));
-            }
-            let (mut sum, mut pair) = (I::zero8(), I::zero_pair());
-            let mut heaviest = [I::splat(0.0); N];
-            let mut key = 0;
-            while key < keys {
-                let v_scales = I::load(v_scales.add(key));
-                let mut e = [I::splat(0.0); N];
-                for (t, e) in e.iter_mut().enumerate() {
-                    let scores = self.scores.add(t * pitch + key);
-                    *e = exp_below::<I>(I::sub(I::load(scores), *most.get_unchecked(t)));
-                    let w = I::mul(*e, v_scales);
-                    let heaviest = heaviest.get_unchecked_mut(t);
-                    *heaviest = I::max(w, *heaviest);
-                    I::store(scores, w);
-                }
-                if N == 2 {
-                    pair = I::sum_pair(pair, *e.get_unchecked(0), *e.get_unchecked(N - 1));
-                } else {
-                    sum = I::sum8(sum, *e.get_unchecked(0));
-                }
-                key += BLOCK;
-            }
-            let mut lanes = [[0.0f32; float::LANES]; 2];
-            if N == 2 {
-                I::store_pair(lanes.as_mut_ptr().cast(), pair);
-            } else {
-                I::store8(lanes.as_mut_ptr().cast(), sum);
-            }
-            for (t, (lanes, heaviest)) in lanes.into_iter().zip(heaviest).enumerate() {
-                let (scores, weights) = (self.scores.add(t * pitch), self.weights.add(t * pitch));
-                let heaviest = greatest::<I>(heaviest, 0.0);
-                if !(TINY..=f32::MAX).contains(&heaviest) {
-                    weights.write_bytes(0, keys);
-                    factors.add(t).write(0.0);
-                    continue;
-                }
-                factors.add(t).write(heaviest / (MOST * float::tree(lanes)));
-                // No weight is heavier, so that none is beyond the limit once it is rounded.
-                let by = I::splat(MOST / heaviest);
-                let weight = |key: usize| I::round(I::mul(I::load(scores.add(key)), by));
-                let mut key = 0;
-                while key < keys {
-                    I::store_i16(weights.add(key), [weight(key), weight(key + BLOCK)]);
-                    key += 2 * BLOCK;
-                }
-            }
-        }
-    }
-}
-
-/// The lanes of the keys from `at` on that are below `keys`, then those of keys that do not exist:
-/// their weight is 0.
-#[inline(always)]
-unsafe fn cut<I: Isa>(s: I::F, keys: usize, at: usize) -> I::F {
-    let mut lanes = [0.0f32; BLOCK];
-    // SAFETY: the caller enabled the features.
-    unsafe {
-        I::store(lanes.as_mut_ptr(), s);
-        for lane in lanes.iter_mut().skip(keys.saturating_sub(at)) {
-            *lane = f32::NEG_INFINITY;
-        }
-        I::load(lanes.as_ptr())
     }
 }

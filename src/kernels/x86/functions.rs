@@ -4,34 +4,48 @@
 use super::super::{activation, math};
 use super::isa::Isa;
 
-/// The parts of [`math::exp`]: k, in the low bits of a float, and s.
+/// The parts of [`math::exp`], of each vector: k, in the low bits of a float, and s. Vectors take turns
+/// at every operation, because the machine looks no further ahead than a few of them.
 #[inline(always)]
-unsafe fn exp_parts<I: Isa>(x: I::F) -> (I::F, I::F) {
+unsafe fn exp_parts<I: Isa, const N: usize>(x: [I::F; N]) -> ([I::F; N], [I::F; N]) {
     // SAFETY: the caller enabled the features.
     unsafe {
         let c = math::EXP;
         let magic = I::splat(math::ROUND_MAGIC);
-        let shifted = I::add(I::mul(x, I::splat(math::LOG2_E)), magic);
-        let k = I::sub(shifted, magic);
-        let r = I::sub_exact(x, k, I::splat(math::LN2_HI));
-        let r = I::sub(r, I::mul(k, I::splat(math::LN2_LO)));
-        let p = I::add(I::mul(I::splat(c[4]), r), I::splat(c[3]));
-        let p = I::add(I::mul(p, r), I::splat(c[2]));
-        let p = I::add(I::mul(p, r), I::splat(c[1]));
-        let p = I::add(I::mul(p, r), I::splat(c[0]));
-        let s = I::add(r, I::mul(I::mul(r, r), p));
-        (shifted, s)
+        let mut shifted = x;
+        for shifted in &mut shifted {
+            *shifted = I::add(I::mul(*shifted, I::splat(math::LOG2_E)), magic);
+        }
+        let mut r = x;
+        for (r, shifted) in r.iter_mut().zip(shifted) {
+            let k = I::sub(shifted, magic);
+            let high = I::sub_exact(*r, k, I::splat(math::LN2_HI));
+            *r = I::sub(high, I::mul(k, I::splat(math::LN2_LO)));
+        }
+        let mut p = [I::splat(c[4]); N];
+        for c in c.into_iter().rev().skip(1) {
+            for (p, r) in p.iter_mut().zip(r) {
+                *p = I::add(I::mul(*p, r), I::splat(c));
+            }
+        }
+        for (p, r) in p.iter_mut().zip(r) {
+            *p = I::add(r, I::mul(I::mul(r, r), *p));
+        }
+        (shifted, p)
     }
 }
 
-/// [`math::exp`] of values that are not above 0, or NaN.
+/// [`math::exp`] of vectors of values that are not above 0, or NaN.
 #[inline(always)]
-pub(super) unsafe fn exp_below<I: Isa>(x: I::F) -> I::F {
+pub(super) unsafe fn exp_below<I: Isa, const N: usize>(x: [I::F; N]) -> [I::F; N] {
     // SAFETY: as above.
     unsafe {
-        let (k, s) = exp_parts::<I>(x);
-        let y = I::add(I::splat(1.0), s);
-        I::scale_from(y, k, x, I::splat(-math::EXP_LOWEST))
+        let (k, mut y) = exp_parts::<I, N>(x);
+        for ((y, k), x) in y.iter_mut().zip(k).zip(x) {
+            let s = I::add(I::splat(1.0), *y);
+            *y = I::scale_from(s, k, x, I::splat(-math::EXP_LOWEST));
+        }
+        y
     }
 }
 
@@ -40,7 +54,7 @@ pub(super) unsafe fn exp_below<I: Isa>(x: I::F) -> I::F {
 pub(super) unsafe fn exp<I: Isa>(x: I::F) -> I::F {
     // SAFETY: as above.
     unsafe {
-        let y = exp_below::<I>(x);
+        let [y] = exp_below::<I, 1>([x]);
         let highest = I::splat(math::EXP_HIGHEST);
         I::select(I::gt(x, highest), I::splat(f32::INFINITY), y)
     }
@@ -65,7 +79,7 @@ unsafe fn tanh<I: Isa>(x: I::F) -> I::F {
         let near = I::add(x, I::mul(x, I::mul(z, p)));
         let near = I::select(I::gt(I::splat(math::TANH_TINY), a), x, near);
         // From the split on.
-        let (k, s) = exp_parts::<I>(I::add(a, a));
+        let ([k], [s]) = exp_parts::<I, 1>([I::add(a, a)]);
         let scale = I::float(I::add_i32(I::bits(one), I::shift23(I::bits(k))));
         let denominator = I::add(I::add(scale, one), I::mul(scale, s));
         let far = I::sub(one, I::div(I::splat(2.0), denominator));
@@ -133,7 +147,7 @@ unsafe fn erf<I: Isa>(x: I::F) -> I::F {
         let q = I::add(I::mul(q, a), I::splat(d[2]));
         let q = I::add(I::mul(q, a), I::splat(d[1]));
         let q = I::add(I::mul(q, a), I::splat(d[0]));
-        let (k, s) = exp_parts::<I>(I::mul(q, a));
+        let ([k], [s]) = exp_parts::<I, 1>([I::mul(q, a)]);
         let scale = I::float(I::add_i32(I::bits(one), I::shift23(I::bits(k))));
         let far = I::sub(I::sub(one, scale), I::mul(scale, s));
         let far = I::select(I::gt(I::splat(math::ERF_SATURATED), a), far, one);

@@ -49,24 +49,11 @@ pub(super) trait Isa: super::floats::Floats {
     unsafe fn widen(v: __m128i, to: *mut u8);
     /// The sums of four vectors' lanes, in order.
     unsafe fn sum4(v: [Self::V; 4]) -> __m128i;
+    /// The bytes of four vectors in turn: word j of the 128 bits at l of vector i is byte 16·l + 4·i + j of
+    /// each.
+    unsafe fn in_turn(v: [Self::V; 4]) -> [Self::V; 4];
     /// A tile of a matrix product, of one block or as many as the constants say: see [`Tile::sums`].
     unsafe fn tile<const KIND: u8>(blocks: usize, tokens: usize, tile: &Tile);
-}
-
-/// [`Isa::sum4`] of 128-bit vectors.
-#[inline(always)]
-unsafe fn sum4([a, b, c, d]: [__m128i; 4]) -> __m128i {
-    unsafe {
-        let ab = _mm_add_epi32(_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
-        let cd = _mm_add_epi32(_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d));
-        _mm_add_epi32(_mm_unpacklo_epi64(ab, cd), _mm_unpackhi_epi64(ab, cd))
-    }
-}
-
-/// [`Isa::sum4`] of 256-bit vectors.
-#[inline(always)]
-unsafe fn sum4_of_256([a, b, c, d]: [__m256i; 4]) -> __m128i {
-    unsafe { sum4([fold(a), fold(b), fold(c), fold(d)]) }
 }
 
 /// The sums of the halves' lanes.
@@ -178,7 +165,25 @@ impl Isa for Avx512 {
     }
     #[inline(always)]
     unsafe fn sum4([a, b, c, d]: [__m512i; 4]) -> __m128i {
-        unsafe { sum4_of_256([fold_512(a), fold_512(b), fold_512(c), fold_512(d)]) }
+        unsafe {
+            let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            let (low, high) = (_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+            fold(fold_512(_mm512_add_epi32(low, high)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn in_turn([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+        unsafe {
+            let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
+            let (ab2, cd2) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
+            [
+                _mm512_unpacklo_epi16(ab, cd),
+                _mm512_unpackhi_epi16(ab, cd),
+                _mm512_unpacklo_epi16(ab2, cd2),
+                _mm512_unpackhi_epi16(ab2, cd2),
+            ]
+        }
     }
     #[inline(always)]
     unsafe fn tile<const KIND: u8>(blocks: usize, tokens: usize, tile: &Tile) {
@@ -261,8 +266,26 @@ macro_rules! common_256 {
             unsafe { _mm256_storeu_si256(to.cast(), _mm256_cvtepi8_epi16(v)) }
         }
         #[inline(always)]
-        unsafe fn sum4(v: [__m256i; 4]) -> __m128i {
-            unsafe { sum4_of_256(v) }
+        unsafe fn sum4([a, b, c, d]: [__m256i; 4]) -> __m128i {
+            unsafe {
+                let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+                let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+                let (low, high) = (_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+                fold(_mm256_add_epi32(low, high))
+            }
+        }
+        #[inline(always)]
+        unsafe fn in_turn([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+            unsafe {
+                let (ab, cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
+                let (ab2, cd2) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
+                [
+                    _mm256_unpacklo_epi16(ab, cd),
+                    _mm256_unpackhi_epi16(ab, cd),
+                    _mm256_unpacklo_epi16(ab2, cd2),
+                    _mm256_unpackhi_epi16(ab2, cd2),
+                ]
+            }
         }
     };
 }
@@ -405,8 +428,25 @@ impl Isa for Sse41 {
         }
     }
     #[inline(always)]
-    unsafe fn sum4(v: [__m128i; 4]) -> __m128i {
-        unsafe { sum4(v) }
+    unsafe fn sum4([a, b, c, d]: [__m128i; 4]) -> __m128i {
+        unsafe {
+            let ab = _mm_add_epi32(_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b));
+            let cd = _mm_add_epi32(_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d));
+            _mm_add_epi32(_mm_unpacklo_epi64(ab, cd), _mm_unpackhi_epi64(ab, cd))
+        }
+    }
+    #[inline(always)]
+    unsafe fn in_turn([a, b, c, d]: [__m128i; 4]) -> [__m128i; 4] {
+        unsafe {
+            let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
+            let (ab2, cd2) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
+            [
+                _mm_unpacklo_epi16(ab, cd),
+                _mm_unpackhi_epi16(ab, cd),
+                _mm_unpacklo_epi16(ab2, cd2),
+                _mm_unpackhi_epi16(ab2, cd2),
+            ]
+        }
     }
     small_tiles!(2: 2, 4, alone 2: 8);
 }

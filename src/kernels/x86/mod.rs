@@ -49,6 +49,7 @@ macro_rules! levels {
     };
 }
 
+mod attend_one;
 mod attention;
 mod batch;
 mod floats;
@@ -58,6 +59,7 @@ mod limits;
 mod pack;
 mod product;
 mod rows;
+mod scores;
 mod scratch;
 #[cfg(test)]
 mod tests;

@@ -164,7 +164,7 @@ unsafe fn batch<I: Isa>(p: &Product<'_>, rows: Range<usize>, tokens: Range<usize
                 let of_rows = OfRows::new(p, row, row + count);
                 for (token, start) in tokens.clone().zip(&starts) {
                     let (w, x) = (w.add(row * stride), x.add(token * pitch));
-                    row_sums::<I>(w, stride, count, x, sums.0.as_mut_ptr());
+                    row_sums::<I, true>(w, stride, stride, count, x, sums.0.as_mut_ptr());
                     let raw = Some(*start);
                     finish::<I>(p, &of_rows, (row, 1), token, raw, sums.0.as_ptr());
                 }

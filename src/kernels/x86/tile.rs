@@ -172,15 +172,17 @@ impl Tile {
     }
 }
 
-/// `sums[i]` = Σ u8·i8 of row i of 16, whose bytes are in order and signed, with `x`: for matrices whose
-/// rows lie one after another. Each sum has 128·Σx too much.
+/// `sums[i]` = Σ u8·i8 of row i of 16, whose bytes are in order and signed, with `x`: for rows that lie
+/// one after another, or `pitch` bytes apart; with those that follow brought into the cache, if `FETCH`.
+/// Each sum has 128·Σx too much.
 ///
 /// # Safety
 /// The features of `I` are enabled; `stride` (a multiple of 16) bytes can be read from `x` and from each
 /// of `rows` (1 … 16) rows, and 16 sums can be written.
 #[inline(always)]
-pub(super) unsafe fn row_sums<I: Isa>(
+pub(super) unsafe fn row_sums<I: Isa, const FETCH: bool>(
     w: *const u8,
+    pitch: usize,
     stride: usize,
     rows: usize,
     x: *const u8,
@@ -197,7 +199,7 @@ pub(super) unsafe fn row_sums<I: Isa>(
         unsafe {
             let mut from = [w; ROWS];
             for (row, from) in from.iter_mut().enumerate() {
-                *from = w.add((half * ROWS + row).min(rows - 1) * stride);
+                *from = w.add((half * ROWS + row).min(rows - 1) * pitch);
             }
             let w = from;
             let mut lanes = [I::zeros(); ROWS];
@@ -205,7 +207,9 @@ pub(super) unsafe fn row_sums<I: Isa>(
             while col + width <= stride {
                 let x = I::lanes(x.add(col));
                 for (lanes, w) in lanes.iter_mut().zip(w) {
-                    _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD * stride + col).cast());
+                    if FETCH {
+                        _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD * pitch + col).cast());
+                    }
                     *lanes = I::dot4_own(*lanes, I::flip(I::lanes(w.add(col))), x);
                 }
                 col += width;

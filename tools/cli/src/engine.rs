@@ -17,7 +17,7 @@ use crate::trace::{Recorder, Taken};
 /// Token rows of the encoder's batches here: weights are read once for so many, and the rows of the
 /// widest layers stay in a core's own cache. A microcontroller takes the file's number, which is what
 /// arenas are reported for.
-const ROWS: usize = 64;
+const ROWS: usize = 128;
 
 /// A session of an engine.
 pub type Session<'m, 'a> = palmtop::Session<'m, 'a, Lent<'a, 'm>>;

@@ -76,7 +76,8 @@ pub(super) trait Floats: Copy {
     /// within ±127.
     unsafe fn store_steps(to: *mut i8, a: [Self::S; 4], shift: i32);
     /// Twice sixteen 16-bit numbers that fit.
-    unsafe fn store_i16(to: *mut i16, a: [Self::S; 2]);
+    /// Rounds numbers from 0 to 32767, to even, and stores them; 0 for NaN.
+    unsafe fn store_weights(to: *mut i16, a: [Self::F; 2]);
     /// The greatest lane, where none is NaN.
     unsafe fn greatest(v: Self::F) -> f32;
     unsafe fn zero8() -> Self::E;

@@ -185,9 +185,10 @@ impl Floats for Sse41 {
         }
     }
     #[inline(always)]
-    unsafe fn store_i16(to: *mut i16, a: [[__m128i; 4]; 2]) {
+    unsafe fn store_weights(to: *mut i16, a: [[__m128; 4]; 2]) {
         unsafe {
             for (half, a) in a.into_iter().enumerate() {
+                let a = Self::round(a);
                 let to = to.add(16 * half);
                 _mm_storeu_si128(to.cast(), _mm_packs_epi32(a[0], a[1]));
                 _mm_storeu_si128(to.add(8).cast(), _mm_packs_epi32(a[2], a[3]));

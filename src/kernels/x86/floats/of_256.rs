@@ -179,9 +179,10 @@ macro_rules! of_256 {
                 }
             }
             #[inline(always)]
-            unsafe fn store_i16(to: *mut i16, a: [[__m256i; 2]; 2]) {
+            unsafe fn store_weights(to: *mut i16, a: [[__m256; 2]; 2]) {
                 unsafe {
                     for (half, a) in a.into_iter().enumerate() {
+                        let a = Self::round(a);
                         let packed = _mm256_packs_epi32(a[0], a[1]);
                         let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
                         _mm256_storeu_si256(to.add(16 * half).cast(), packed);

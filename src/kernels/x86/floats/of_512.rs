@@ -164,12 +164,21 @@ impl Floats for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn store_i16(to: *mut i16, [a, b]: [__m512i; 2]) {
+    unsafe fn store_weights(to: *mut i16, [a, b]: [__m512; 2]) {
         unsafe {
-            // Each quarter has four numbers of each of the two vectors.
-            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-            let packed = _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b));
-            _mm512_storeu_si512(to.cast(), packed);
+            // The low halves, which are 0 of what NaN becomes.
+            const ORDER: [i16; 32] = {
+                let mut order = [0; 32];
+                let mut at = 0;
+                while at < 32 {
+                    order[at] = 2 * at as i16;
+                    at += 1;
+                }
+                order
+            };
+            let (a, b) = (_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
+            let order = _mm512_loadu_si512(ORDER.as_ptr().cast());
+            _mm512_storeu_si512(to.cast(), _mm512_permutex2var_epi16(a, order, b));
         }
     }
     #[inline(always)]

@@ -58,8 +58,8 @@ fn portable(a: &mut Attention<'_>) {
 #[test]
 fn attention_is_that_of_the_contract() {
     let mut random = Random(5);
-    for round in 0..160 {
-        let d_kv = [64, 16, 32, 5, 8, 80, 1, 128][random.below(8)];
+    for round in 0..240 {
+        let d_kv = [64, 16, 32, 5, 8, 80, 1, 128, 48, 112][random.below(10)];
         let kv_heads = 1 + random.below(3);
         let heads = kv_heads * (1 + random.below(2));
         let keys = match round % 8 {
@@ -67,7 +67,7 @@ fn attention_is_that_of_the_contract() {
             1 => 16 * (1 + random.below(9)),
             _ => 1 + random.below(90),
         };
-        let count = 1 + random.below([70, 3, 20][round % 3]);
+        let count = 1 + random.below([70, 3, 20, 1, 1][round % 5]);
         let positions = keys + random.below(4);
         let values = positions * kv_heads * d_kv;
         let mut k: Vec<i8> = (0..values).map(|_| random.byte()).collect();
@@ -86,6 +86,9 @@ fn attention_is_that_of_the_contract() {
             }
             4 => v_scales.fill(0.0),
             5 => k_scales.iter_mut().for_each(|scale| *scale *= 1e4),
+            7 => v_scales.iter_mut().step_by(7).for_each(|s| *s = f32::NAN),
+            8 => k_scales.iter_mut().step_by(5).for_each(|s| *s = f32::NAN),
+            9 => v_scales[0] = f32::INFINITY,
             _ => {}
         }
         let mut queries = random.floats(count * heads * d_kv);
