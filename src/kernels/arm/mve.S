@@ -102,7 +102,8 @@ palmtop_mve_near:
 
 // palmtop_mve_gemm(near, x, sums, groups, pitch, tokens, first): the products of four rows of near
 // weights with rows of activations, `pitch` bytes from one to the next. The sums of a token's four
-// rows lie together; products are added to them, or where `first` is not 0 to zeros.
+// rows lie together, an even number of tokens has room; products are added to them, or where `first`
+// is not 0 to zeros.
     .section .text.palmtop_mve_gemm, "ax", %progbits
     .global palmtop_mve_gemm
     .type palmtop_mve_gemm, %function
@@ -110,7 +111,8 @@ palmtop_mve_near:
     .balign 4
 palmtop_mve_gemm:
     push {r0, r3-r11, lr}
-    // [sp] near, [sp+4] groups, [sp+44] from the end of a pair of rows of activations to the next one.
+    // [sp] near, [sp+4] rounds of the loop, [sp+44] from the end of a pair of rows of activations to the
+    // next one, [sp+48] where in the loop its first round starts, [sp+52] groups.
     // r3, r5 rows of activations, r9 sums, r11 tokens left.
     mov r9, r2
     ldrd r4, r11, [sp, #44]
@@ -118,33 +120,44 @@ palmtop_mve_gemm:
     cmp r12, #0
     beq 10f
     vmov.i32 q0, #0
-    dls lr, r11
+    add r12, r11, #1
+    lsr r12, r12, #1
+    dls lr, r12
 9:  vstrw.32 q0, [r2], #16
+    vstrw.32 q0, [r2], #16
     le lr, 9b
-10: mov r6, r3
+    // The first round skips what eight times the rounds are more than the groups.
+10: add r7, r3, #7
+    lsr r7, r7, #3
+    rsb r8, r3, r7, lsl #3
+    mov r10, #(3f - 2f) / 8
+    adr r12, 2f
+    mla r8, r8, r10, r12
+    add r8, r8, #1
+    sub r6, r4, r3, lsl #3
+    lsl r6, r6, #1
+    str r7, [sp, #4]
+    strd r6, r8, [sp, #44]
+    str r3, [sp, #52]
     mov r3, r1
     add r5, r1, r4
-    sub r4, r4, r6, lsl #3
-    lsl r4, r4, #1
-    str r4, [sp, #44]
     subs r11, r11, #2
     blo 5f
 1:  ldmia r9, {r0, r2, r4, r6, r8, r10, r12, lr}
     ldrd r1, r7, [sp]
-    subs r7, r7, #4
-    blo 3f
+    ldr pc, [sp, #48]
+    .balign 4
 2:  PM_GEMM
     PM_GEMM
     PM_GEMM
     PM_GEMM
-    subs r7, r7, #4
-    bhs 2b
-3:  adds r7, r7, #4
-    beq 4f
-6:  PM_GEMM
-    subs r7, r7, #1
-    bne 6b
-4:  stmia r9!, {r0, r2, r4, r6, r8, r10, r12, lr}
+    PM_GEMM
+    PM_GEMM
+    PM_GEMM
+    PM_GEMM
+3:  subs r7, r7, #1
+    bne 2b
+    stmia r9!, {r0, r2, r4, r6, r8, r10, r12, lr}
     ldr r0, [sp, #44]
     add r3, r3, r0
     add r5, r5, r0
@@ -154,7 +167,8 @@ palmtop_mve_gemm:
     bne 8f
     // One token more.
     ldmia r9, {r4, r6, r8, r10}
-    ldrd r0, r2, [sp]
+    ldr r0, [sp]
+    ldr r2, [sp, #52]
     dls lr, r2
 7:  vldrb.s8 q0, [r3], #16
     vldrb.s8 q1, [r0], #16

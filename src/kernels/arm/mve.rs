@@ -43,8 +43,8 @@ pub const LAYOUT: Layout = Layout::Rows;
 /// Rows that are taken at once.
 pub(super) const BLOCK: usize = 4;
 
-/// Columns of four rows that are copied near at once.
-pub(super) const NEAR: usize = 512;
+/// Columns of four rows that are copied near at once: a kilobyte of stack.
+pub(super) const NEAR: usize = 256;
 
 /// The form of the activations that meet weights of this layout.
 pub const fn form(_layout: Layout) -> Form {
@@ -126,7 +126,8 @@ pub(super) unsafe fn gemm_block(
         let first = usize::from(col == 0);
         // SAFETY: `block` has four rows of `stride` bytes, of which columns from `col` on are read,
         // `groups` times sixteen, and as many of each of `tokens` rows of `x`. `near` has room for
-        // them and is written before it is read. There are four times `tokens` dots.
+        // them and is written before it is read. There are four dots for each of 16 tokens, which is
+        // an even number.
         unsafe {
             palmtop_mve_near(block.as_ptr().add(col), near, groups, stride);
             let x = x.as_ptr().add(col);

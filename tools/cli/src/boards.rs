@@ -62,6 +62,21 @@ pub struct Region {
     pub bytes: u64,
 }
 
+/// A microcontroller with its memory.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Part {
+    /// The microcontroller.
+    pub mcu: String,
+    /// What has this much flash.
+    pub title: String,
+    /// Bytes that a model and its firmware share.
+    pub flash: u64,
+    /// Bytes of all RAM.
+    pub ram: u64,
+    /// Its parts, the largest first.
+    pub regions: Vec<Region>,
+}
+
 impl Board {
     /// The RAM in which the arena must lie as a whole.
     pub fn arena_region(&self) -> &Region {
@@ -70,23 +85,51 @@ impl Board {
 
     /// Whether there is RAM for the stack beside the arena's.
     pub fn stack_apart(&self, stack: u64) -> bool {
-        self.regions[1..]
-            .iter()
-            .any(|region| region.bytes >= 2 * stack)
+        stack_apart(&self.regions, stack)
     }
+}
+
+/// Whether one of these, the arena's first, is room for the stack beside the arena's.
+pub fn stack_apart(regions: &[Region], stack: u64) -> bool {
+    let mut others = regions.iter().skip(1);
+    others.any(|region| region.bytes >= 2 * stack)
+}
+
+/// All of `boards.toml`.
+#[derive(Deserialize)]
+struct Table {
+    board: Vec<Board>,
+    part: Vec<Part>,
+}
+
+fn table() -> &'static Table {
+    static BOARDS: OnceLock<Table> = OnceLock::new();
+    BOARDS.get_or_init(|| toml::from_str(TABLE).expect("boards.toml is part of this program"))
 }
 
 /// All boards.
 pub fn all() -> &'static [Board] {
-    #[derive(Deserialize)]
-    struct Boards {
-        board: Vec<Board>,
+    &table().board
+}
+
+/// The microcontrollers of the boards, each once, and those for which there is no board here.
+pub fn parts() -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for board in all() {
+        // Which of its cores is no matter of memory.
+        let mcu = board.mcu.split(',').next().unwrap_or_default();
+        if parts.iter().all(|part| part.mcu != mcu) {
+            parts.push(Part {
+                mcu: mcu.to_owned(),
+                title: board.title.clone(),
+                flash: board.flash,
+                ram: board.ram,
+                regions: board.regions.clone(),
+            });
+        }
     }
-    static BOARDS: OnceLock<Vec<Board>> = OnceLock::new();
-    BOARDS.get_or_init(|| {
-        let boards: Boards = toml::from_str(TABLE).expect("boards.toml is part of this program");
-        boards.board
-    })
+    parts.extend(table().part.iter().cloned());
+    parts
 }
 
 /// The board of that name, or the first with that microcontroller: `pico2`, `RP2350`, `stm32f407`.
@@ -126,6 +169,12 @@ mod tests {
             let layout: Result<palmtop_convert::Target, _> = board.layout.parse();
             assert!(layout.is_ok(), "{}", board.name);
         }
+        for part in parts() {
+            let bytes = part.regions.iter().map(|region| region.bytes);
+            assert_eq!(bytes.clone().sum::<u64>(), part.ram, "{}", part.mcu);
+            assert_eq!(bytes.max(), Some(part.regions[0].bytes), "{}", part.mcu);
+        }
+        assert_eq!(parts().len(), 7);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::boards::{self, Part};
 use crate::table::Table;
 use crate::units::{bytes, margin};
 
@@ -13,88 +14,17 @@ pub const FIRMWARE_BYTES: u64 = 64 * KIB;
 /// RAM counted for the stack and the firmware's statics beside the arena.
 pub const STACK_BYTES: u64 = 8 * KIB;
 
-/// A microcontroller as it is commonly sold.
-#[derive(Debug)]
-struct Chip {
-    name: &'static str,
-    flash: u64,
-    flash_note: &'static str,
-    /// The largest contiguous RAM: the arena must lie in it.
-    ram: u64,
-    /// Whether the stack can lie in another RAM.
-    stack_apart: bool,
-    ram_note: &'static str,
-}
-
-const CHIPS: [Chip; 7] = [
-    Chip {
-        name: "RP2040",
-        flash: 2 * MIB,
-        flash_note: "external flash (Pico)",
-        ram: 264 * KIB,
-        stack_apart: false,
-        ram_note: "",
-    },
-    Chip {
-        name: "RP2350",
-        flash: 4 * MIB,
-        flash_note: "external flash (Pico 2)",
-        ram: 520 * KIB,
-        stack_apart: false,
-        ram_note: "",
-    },
-    Chip {
-        name: "nRF52840",
-        flash: MIB,
-        flash_note: "",
-        ram: 256 * KIB,
-        stack_apart: false,
-        ram_note: "",
-    },
-    Chip {
-        name: "STM32F407",
-        flash: MIB,
-        flash_note: "",
-        ram: 128 * KIB,
-        stack_apart: true,
-        ram_note: "of 192 KiB: 128 contiguous; stack in 64 CCM",
-    },
-    Chip {
-        name: "STM32H743",
-        flash: 2 * MIB,
-        flash_note: "",
-        ram: 512 * KIB,
-        stack_apart: true,
-        ram_note: "of 1 MiB: 512 KiB contiguous (AXI); stack in DTCM",
-    },
-    Chip {
-        name: "ESP32-C3",
-        flash: 4 * MIB,
-        flash_note: "external flash, typical",
-        ram: 384 * KIB,
-        stack_apart: false,
-        ram_note: "of 400 KiB: 16 are the cache",
-    },
-    Chip {
-        name: "ESP32-S3",
-        flash: 8 * MIB,
-        flash_note: "external flash, typical",
-        ram: 416 * KIB,
-        stack_apart: true,
-        ram_note: "of 512 KiB: 416 contiguous (SRAM1); stack in SRAM2",
-    },
-];
-
 /// How a model sits on a part.
 #[derive(Debug, Serialize)]
 pub struct Fit {
-    part: &'static str,
+    part: String,
     fits: bool,
     flash_bytes: u64,
-    flash_note: &'static str,
+    flash_note: String,
     flash_margin: i64,
+    /// Of the largest RAM: the arena must lie in it.
     arena_ram_bytes: u64,
-    ram_note: &'static str,
+    ram_note: String,
     ram_margin: i64,
 }
 
@@ -106,27 +36,39 @@ pub struct Fits {
     parts: Vec<Fit>,
 }
 
+impl Fit {
+    fn of(part: Part, file: u64, arena: u64) -> Self {
+        let stack_apart = boards::stack_apart(&part.regions, STACK_BYTES);
+        let stack = if stack_apart { 0 } else { STACK_BYTES };
+        let (ram, name) = match part.regions.first() {
+            Some(region) => (region.bytes, region.name.as_str()),
+            None => (0, ""),
+        };
+        let ram_note = match (part.regions.len(), stack_apart) {
+            (..=1, _) => String::new(),
+            (_, true) => format!("{name}, of {} in all; stack beside it", whole(part.ram)),
+            (_, false) => format!("{name}, of {} in all", whole(part.ram)),
+        };
+        let flash_margin = part.flash as i64 - (file + FIRMWARE_BYTES) as i64;
+        let ram_margin = ram as i64 - (arena + stack) as i64;
+        Self {
+            fits: flash_margin >= 0 && ram_margin >= 0,
+            flash_bytes: part.flash,
+            flash_note: part.title,
+            flash_margin,
+            arena_ram_bytes: ram,
+            ram_note,
+            ram_margin,
+            part: part.mcu,
+        }
+    }
+}
+
 impl Fits {
     /// Compares a file and an arena with every part.
     pub fn of(file: u64, arena: u64) -> Self {
-        let parts = CHIPS
-            .iter()
-            .map(|chip| {
-                let stack = if chip.stack_apart { 0 } else { STACK_BYTES };
-                let flash_margin = chip.flash as i64 - (file + FIRMWARE_BYTES) as i64;
-                let ram_margin = chip.ram as i64 - (arena + stack) as i64;
-                Fit {
-                    part: chip.name,
-                    fits: flash_margin >= 0 && ram_margin >= 0,
-                    flash_bytes: chip.flash,
-                    flash_note: chip.flash_note,
-                    flash_margin,
-                    arena_ram_bytes: chip.ram,
-                    ram_note: chip.ram_note,
-                    ram_margin,
-                }
-            })
-            .collect();
+        let parts = boards::parts().into_iter();
+        let parts = parts.map(|part| Fit::of(part, file, arena)).collect();
         Self {
             firmware_bytes: FIRMWARE_BYTES,
             stack_bytes: STACK_BYTES,
@@ -144,12 +86,10 @@ impl Fits {
                 (_, true, false) => "no: flash",
                 _ => "no: RAM",
             };
-            let notes: Vec<&str> = [fit.flash_note, fit.ram_note]
-                .into_iter()
-                .filter(|note| !note.is_empty())
-                .collect();
+            let notes = [fit.flash_note.as_str(), &fit.ram_note];
+            let notes: Vec<&str> = notes.into_iter().filter(|note| !note.is_empty()).collect();
             table.row([
-                fit.part.to_owned(),
+                fit.part.clone(),
                 verdict.to_owned(),
                 whole(fit.flash_bytes),
                 margin(fit.flash_margin),
@@ -195,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_arena_must_be_contiguous() {
-        assert!(fit(&Fits::of(0, 128 * KIB), "STM32F407"));
-        assert!(!fit(&Fits::of(0, 128 * KIB + 1), "STM32F407"));
+        assert!(fit(&Fits::of(0, 128 * KIB), "STM32F407VG"));
+        assert!(!fit(&Fits::of(0, 128 * KIB + 1), "STM32F407VG"));
     }
 }
