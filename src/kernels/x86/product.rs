@@ -46,6 +46,7 @@ impl<'a> Product<'a> {
         output: &'a mut Output<'_>,
     ) -> Option<Self> {
         let stride = matrix.weights.stride();
+        let last = tokens.checked_sub(1)?;
         let whole = range.end.next_multiple_of(matrix.weights.layout().block());
         let has_bias = !matrix.bias.is_empty();
         let fits = matches!(matrix.weights.layout(), Layout::Rows | Layout::Words16)
@@ -53,12 +54,11 @@ impl<'a> Product<'a> {
             && stride.is_multiple_of(16)
             && range.start.is_multiple_of(BLOCK)
             && range.start < range.end
-            && tokens > 0
             && matrix.weights.values().len() >= whole.checked_mul(stride)?
             && matrix.scales.len() >= range.end
             && matrix.sums.len() >= range.end
             && (!has_bias || matrix.bias.len() >= range.end)
-            && x.rows.bytes.len() >= x.rows.pitch.checked_mul(tokens - 1)?.checked_add(stride)?
+            && x.rows.bytes.len() >= x.rows.pitch.checked_mul(last)?.checked_add(stride)?
             && x.scales.len() >= tokens
             && x.zeros.len() >= tokens;
         let room = |token: usize| {
@@ -68,7 +68,7 @@ impl<'a> Product<'a> {
         };
         let has_room = match &output.gated {
             Some(gated) => (0..tokens).all(|token| room(gated.of(token).0)),
-            None => room(tokens - 1),
+            None => room(last),
         };
         (fits && has_room).then_some(Self {
             matrix: *matrix,

@@ -12,12 +12,13 @@ use core::arch::x86_64::{
 /// Values of a step.
 const STEP: usize = 16;
 
-/// Sixteen values of a row, from `at` on; zeros past its end.
+/// Sixteen values of a row, from `at` on; zeros past its end, unless it is known that all are there.
 #[inline(always)]
-unsafe fn values<I: Isa>(x: &[f32], at: usize) -> I::F {
+unsafe fn values<I: Isa, const WHOLE: bool>(x: &[f32], at: usize) -> I::F {
     // SAFETY: the caller enabled the features; only values of the row are read.
     unsafe {
-        if at + STEP <= x.len() {
+        if WHOLE || at + STEP <= x.len() {
+            debug_assert!(at + STEP <= x.len());
             return I::load(x.as_ptr().add(at));
         }
         let mut copy = [0.0f32; STEP];
@@ -30,10 +31,11 @@ unsafe fn values<I: Isa>(x: &[f32], at: usize) -> I::F {
 
 /// Puts sixteen values back; what is past the row's end is left out.
 #[inline(always)]
-unsafe fn put<I: Isa>(x: &mut [f32], at: usize, v: I::F) {
+unsafe fn put<I: Isa, const WHOLE: bool>(x: &mut [f32], at: usize, v: I::F) {
     // SAFETY: as in `values`.
     unsafe {
-        if at + STEP <= x.len() {
+        if WHOLE || at + STEP <= x.len() {
+            debug_assert!(at + STEP <= x.len());
             I::store(x.as_mut_ptr().add(at), v);
             return;
         }
@@ -163,22 +165,30 @@ unsafe fn sums_of_four<I: Isa, const SQUARES: bool>(x: [&[f32]; 4], means: [f32;
 
 /// Sixteen values of a normed row.
 #[inline(always)]
-unsafe fn normed<I: Isa>(x: &[f32], at: usize, (mean, inverse): Moments, norm: Norm<'_>) -> I::F {
+unsafe fn normed<I: Isa, const WHOLE: bool>(
+    x: &[f32],
+    at: usize,
+    (mean, inverse): Moments,
+    norm: Norm<'_>,
+) -> I::F {
     // SAFETY: as in `values`.
     unsafe {
-        let mut v = values::<I>(x, at);
+        let mut v = values::<I, WHOLE>(x, at);
         if norm.bias.is_some() {
             v = I::sub(v, I::splat(mean));
         }
-        v = I::mul(I::mul(v, I::splat(inverse)), values::<I>(norm.gain, at));
+        v = I::mul(
+            I::mul(v, I::splat(inverse)),
+            values::<I, WHOLE>(norm.gain, at),
+        );
         match norm.bias {
-            Some(bias) => I::add(v, values::<I>(bias, at)),
+            Some(bias) => I::add(v, values::<I, WHOLE>(bias, at)),
             None => v,
         }
     }
 }
 
-/// Normalizes a row into `near`, as long as it, and quantizes that.
+/// Normalizes a row into `near`, as long as it, as are gain and bias, and quantizes that.
 #[inline(always)]
 pub(super) unsafe fn norm_quantize<I: Isa>(
     x: &[f32],
@@ -192,15 +202,15 @@ pub(super) unsafe fn norm_quantize<I: Isa>(
         let mut bounds = Bounds::<I>::none();
         let mut at = 0;
         while at + 2 * STEP <= x.len() {
-            let a = normed::<I>(x, at, moments, norm);
-            let b = normed::<I>(x, at + STEP, moments, norm);
+            let a = normed::<I, true>(x, at, moments, norm);
+            let b = normed::<I, true>(x, at + STEP, moments, norm);
             bounds.widen_both(a, b);
-            put::<I>(near, at, a);
-            put::<I>(near, at + STEP, b);
+            put::<I, true>(near, at, a);
+            put::<I, true>(near, at + STEP, b);
             at += 2 * STEP;
         }
         while at < x.len() {
-            let mut v = normed::<I>(x, at, moments, norm);
+            let mut v = normed::<I, false>(x, at, moments, norm);
             if at + STEP > x.len() {
                 // What is past the end becomes zeros.
                 let mut copy = [0.0f32; STEP];
@@ -211,7 +221,7 @@ pub(super) unsafe fn norm_quantize<I: Isa>(
                 v = I::load(copy.as_ptr());
             }
             bounds.widen(v);
-            put::<I>(near, at, v);
+            put::<I, false>(near, at, v);
             at += STEP;
         }
         quantize_within::<I>(near, q, bounds)
@@ -225,8 +235,8 @@ pub(super) unsafe fn norm_in_place<I: Isa>(x: &mut [f32], moments: Moments, norm
     while at < x.len() {
         // SAFETY: as in `values`.
         unsafe {
-            let v = normed::<I>(x, at, moments, norm);
-            put::<I>(x, at, v);
+            let v = normed::<I, false>(x, at, moments, norm);
+            put::<I, false>(x, at, v);
         }
         at += STEP;
     }
@@ -277,12 +287,13 @@ pub(super) unsafe fn quantize<I: Isa>(x: &[f32], q: &mut [i8]) -> Affine {
         let mut bounds = Bounds::<I>::none();
         let mut at = 0;
         while at + 2 * STEP <= x.len() {
-            bounds.widen_both(values::<I>(x, at), values::<I>(x, at + STEP));
+            let two = (values::<I, true>(x, at), values::<I, true>(x, at + STEP));
+            bounds.widen_both(two.0, two.1);
             at += 2 * STEP;
         }
         while at < x.len() {
             // The zeros past the end change nothing.
-            bounds.widen(values::<I>(x, at));
+            bounds.widen(values::<I, false>(x, at));
             at += STEP;
         }
         quantize_within::<I>(x, q, bounds)
@@ -308,22 +319,23 @@ unsafe fn quantize_within<I: Isa>(x: &[f32], q: &mut [i8], bounds: Bounds<I>) ->
         let zero = math::round_half_even(-127.0 - low * inverse) as i32;
         // No number is beyond the range, so that none is beyond ±254 steps once it is rounded.
         let by = I::splat(inverse);
-        let steps = |at: usize| I::round(I::mul(values::<I>(x, at), by));
+        let steps = |v: I::F| I::round(I::mul(v, by));
         let count = x.len().min(q.len());
         let mut at = 0;
         while at + 4 * STEP <= count {
             let four = [
-                steps(at),
-                steps(at + STEP),
-                steps(at + 2 * STEP),
-                steps(at + 3 * STEP),
+                steps(values::<I, true>(x, at)),
+                steps(values::<I, true>(x, at + STEP)),
+                steps(values::<I, true>(x, at + 2 * STEP)),
+                steps(values::<I, true>(x, at + 3 * STEP)),
             ];
             I::store_steps(q.as_mut_ptr().add(at), four, zero);
             at += 4 * STEP;
         }
         let (shift, lowest) = (I::splat_i32(zero), I::splat_i32(-127));
         while at < count {
-            let v = I::max_i32(I::add_i32(steps(at), shift), lowest);
+            let v = steps(values::<I, false>(x, at));
+            let v = I::max_i32(I::add_i32(v, shift), lowest);
             put_i8::<I>(q, at, count, v);
             at += STEP;
         }
@@ -363,7 +375,7 @@ pub(super) unsafe fn symmetric<I: Isa>(x: &[f32], q: &mut [i8]) -> f32 {
         let mut most = I::splat(0.0);
         let mut at = 0;
         while at < x.len() {
-            let v = I::float(I::and(I::bits(values::<I>(x, at)), magnitude));
+            let v = I::float(I::and(I::bits(values::<I, false>(x, at)), magnitude));
             most = I::max(v, most);
             at += STEP;
         }
@@ -374,21 +386,21 @@ pub(super) unsafe fn symmetric<I: Isa>(x: &[f32], q: &mut [i8]) -> f32 {
         }
         // No number is beyond ±127 steps once it is rounded.
         let by = I::splat(127.0 / most);
-        let steps = |at: usize| I::round(I::mul(values::<I>(x, at), by));
+        let steps = |v: I::F| I::round(I::mul(v, by));
         let count = x.len().min(q.len());
         let mut at = 0;
         while at + 4 * STEP <= count {
             let four = [
-                steps(at),
-                steps(at + STEP),
-                steps(at + 2 * STEP),
-                steps(at + 3 * STEP),
+                steps(values::<I, true>(x, at)),
+                steps(values::<I, true>(x, at + STEP)),
+                steps(values::<I, true>(x, at + 2 * STEP)),
+                steps(values::<I, true>(x, at + 3 * STEP)),
             ];
             I::store_steps(q.as_mut_ptr().add(at), four, 0);
             at += 4 * STEP;
         }
         while at < count {
-            put_i8::<I>(q, at, count, steps(at));
+            put_i8::<I>(q, at, count, steps(values::<I, false>(x, at)));
             at += STEP;
         }
         most / 127.0
@@ -457,7 +469,7 @@ pub(super) unsafe fn activate<I: Isa>(activation: Activation, x: &mut [f32]) {
     unsafe {
         let mut at = 0;
         while at < x.len() {
-            let v = values::<I>(x, at);
+            let v = values::<I, false>(x, at);
             let y = match activation {
                 // As the portable one: −0 and NaN stay.
                 Activation::Relu => {
@@ -468,7 +480,7 @@ pub(super) unsafe fn activate<I: Isa>(activation: Activation, x: &mut [f32]) {
                 Activation::Silu => super::functions::silu::<I>(v),
                 Activation::Gelu => super::functions::gelu::<I>(v),
             };
-            put::<I>(x, at, y);
+            put::<I, false>(x, at, y);
             at += STEP;
         }
     }
