@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palmtop::{Decoder, Limits, Model, Session, WeightSource};
+use palmtop::storage::WeightSource;
+use palmtop::{Decoder, Limits, Model, Session};
 use palmtop_fuzz::Image;
 use std::cell::RefCell;
 use std::hint::black_box;
