@@ -55,7 +55,11 @@ fn run(bytes: &[u8], arena: &mut Vec<u128>) {
     generate(&mut encoded.decoder(), &model, limits);
 }
 
-fn generate<S: WeightSource>(decoder: &mut Decoder<'_, '_, '_, S>, model: &Model<'_>, limits: Limits) {
+fn generate<S: WeightSource>(
+    decoder: &mut Decoder<'_, '_, '_, S>,
+    model: &Model<'_>,
+    limits: Limits,
+) {
     let header = model.palm().header();
     for _ in 0..limits.target {
         let logits = decoder
