@@ -124,11 +124,11 @@ impl Matrix<'_> {
         let rows = rows.start..rows.end.min(self.rows);
         let (first, len) = (rows.start, rows.len());
         let start = first.saturating_mul(self.stride);
-        let of_row = |count: usize| (first.saturating_mul(count), len.saturating_mul(count));
+        let count = len.saturating_mul(self.stride);
         let bias = part(self.bias, first, if self.bias.is_empty() { 0 } else { len });
         let values = match self.values {
-            Values::F32(values) => Values::F32(part(values, start, of_row(self.stride).1)),
-            Values::F16(values) => Values::F16(part(values, start, of_row(self.stride).1)),
+            Values::F32(values) => Values::F32(part(values, start, count)),
+            Values::F16(values) => Values::F16(part(values, start, count)),
             Values::I8(Int8 {
                 weights,
                 scales,
@@ -145,10 +145,14 @@ impl Matrix<'_> {
                 bias,
             }),
             Values::I4 { packed, scales } => {
-                let (from, count) = of_row(self.cols.div_ceil(GROUP));
+                let groups = self.cols.div_ceil(GROUP);
                 Values::I4 {
-                    packed: part(packed, start, of_row(self.stride).1),
-                    scales: part(scales, from, count),
+                    packed: part(packed, start, count),
+                    scales: part(
+                        scales,
+                        first.saturating_mul(groups),
+                        len.saturating_mul(groups),
+                    ),
                 }
             }
         };

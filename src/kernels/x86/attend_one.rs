@@ -7,14 +7,11 @@
 use super::attention::Attention;
 use super::isa::Isa;
 use super::rows::symmetric;
-use super::scores::{Scoring, Weighing, pitch};
+use super::scores::{CHUNK, Scoring, Weighing, pitch};
 use super::scratch;
 use super::tile::{BLOCK, row_sums, total};
 use core::arch::x86_64::*;
 use core::ops::Range;
-
-/// Keys whose products are summed in i32 before they join the f32 sum (contract).
-const CHUNK: usize = 512;
 
 /// Keys whose values meet four weights at a time.
 const QUAD: usize = 4;
@@ -22,7 +19,7 @@ const QUAD: usize = 4;
 /// Keys of which each head in turn takes the values.
 const TURN: usize = 32;
 
-/// Lines of a cache.
+/// Bytes of a line of the machine's cache.
 const LINE: usize = 64;
 
 /// Whether keys and values are met once, so that this way is worth it, and have no incomplete vectors.

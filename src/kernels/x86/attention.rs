@@ -8,14 +8,11 @@ use super::super::host::Level;
 use super::super::pool;
 use super::isa::Isa;
 use super::rows::symmetric;
-use super::scores::{Scoring, Weighing, pitch};
+use super::scores::{CHUNK, Scoring, Weighing, pitch};
 use super::tile::{BLOCK, BYTES, GROUP, MOST_BLOCKS, PAIRS, Sums, Tile, tokens_of, total};
 use super::{attend_one, pack, scratch};
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use core::ops::Range;
-
-/// Keys whose products are summed in i32 before they join the f32 sum (contract).
-const CHUNK: usize = 512;
 
 /// Keys of a part of a chunk: their values stay in the cache that is nearest while the queries take
 /// turns.

@@ -7,6 +7,9 @@ use super::isa::Isa;
 use super::rows::greatest;
 use super::tile::BLOCK;
 
+/// Keys whose products are summed in i32 before they join the f32 sum (contract).
+pub(super) const CHUNK: usize = 512;
+
 /// The greatest weight.
 const MOST: f32 = 32767.0;
 
